@@ -1,0 +1,193 @@
+//! What hardprune asks of a place that keeps objects: a registry's storage, or a state store.
+//!
+//! A key is a path relative to the store's root, with `/` between its parts and none in front
+//! (`docker/registry/v2/blobs/…`). Implementations: [`filesystem`] and [`cloud`]. R3, R4, R10 and R12 bind
+//! every one of them; `tests/tests/stores.rs` is the suite that each must pass.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod delete_batch;
+mod error;
+mod requests;
+
+pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile};
+pub use error::StoreError;
+pub use requests::{RequestCounter, RequestCounts, RequestKind};
+
+/// One object, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedObject {
+    /// The key. Where `exact` is false, only a readable form of it.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// By the store's clock (R4).
+    pub last_modified: Timestamp,
+    /// As the store gave it, without quotes. `None` where the store has none.
+    pub etag: Option<String>,
+    /// Whether the object's raw key is exactly `key` and reaches it without a symbolic link. Nothing else may
+    /// ever be deleted (R3).
+    pub exact: bool,
+}
+
+/// The part of the key space that a listing covers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListRange {
+    /// Keys begin with this plain string; it need not end at a `/`.
+    pub prefix: String,
+    /// Keys are greater than this one, bytewise. A range starts with the first key where it is `None`.
+    pub after: Option<String>,
+    /// Keys are less than this one, bytewise. A range ends with the last key where it is `None`.
+    pub before: Option<String>,
+    /// Whether directories and files behind symbolic links belong to the listing. Only a filesystem has
+    /// them. Where false, a symbolic link is listed as one object that is not `exact`.
+    pub follow_symbolic_links: bool,
+}
+
+impl ListRange {
+    /// All keys that begin with `prefix`.
+    #[must_use]
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether `key` lies in this range.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        key.starts_with(&self.prefix)
+            && self.after.as_deref().is_none_or(|after| key > after)
+            && self.before.as_deref().is_none_or(|before| key < before)
+    }
+}
+
+/// What lies directly under a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FolderPage {
+    /// Keys of the folders, each with a `/` at its end, ascending.
+    pub folders: Vec<String>,
+    /// The objects, ascending by key.
+    pub objects: Vec<ListedObject>,
+}
+
+/// The bytes of an object, and what the store says of it.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// The bytes asked for.
+    pub bytes: Bytes,
+    /// Size of the whole object in bytes.
+    pub size: u64,
+    /// What a conditional write may be bound to.
+    pub version: ObjectVersion,
+}
+
+/// What identifies one written state of an object: the `ETag` of S3 and Azure, the generation of GCS, a
+/// content hash on a filesystem. Only good for [`PutCondition::IfUnchanged`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectVersion(pub String);
+
+/// Under which condition a write takes place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutCondition {
+    /// Whatever is there.
+    Always,
+    /// Only where no object has the key.
+    IfAbsent,
+    /// Only where the object is in this state.
+    IfUnchanged(ObjectVersion),
+}
+
+/// Whether deletes in a store free anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Versioning {
+    /// No answer so far had a version id.
+    NotSeen,
+    /// An answer had one: a delete only hides the object.
+    Seen,
+}
+
+/// A place that keeps objects.
+///
+/// Every method may be called many times at once. Reads are retried a bounded number of times inside;
+/// writes and deletes never are (R10).
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Names the store without secrets: `s3://bucket/prefix`, `/srv/registry`. Two stores with one identity
+    /// are one store.
+    fn identity(&self) -> &str;
+
+    /// The most keys that one [`DeleteBatch`] may hold.
+    fn delete_batch_limit(&self) -> usize;
+
+    /// Lists the objects of `range`, ascending by key, a page at a time.
+    ///
+    /// A page proves itself before it is yielded (R12). After an error the stream ends: what came before it
+    /// is true, but not all. Objects that appear or vanish meanwhile may or may not be seen.
+    ///
+    /// # Errors
+    ///
+    /// A page that could not be had, or does not prove itself, after bounded retries. On a filesystem, a folder or
+    /// file that cannot be read. A range without any object is no error.
+    fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>>;
+
+    /// Lists what lies directly under `folder` (which ends in `/`, or is empty for the root), ascending, a page at
+    /// a time. Folders behind symbolic links are listed as folders.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::list`]; a folder that is not there is empty.
+    fn list_folder(&self, folder: &str) -> BoxStream<'_, Result<FolderPage, StoreError>>;
+
+    /// Reads the bytes of `key` from `offset`, at most `limit` of them. Symbolic links are followed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], [`StoreError::Denied`] where only this key cannot be read, and failures of the
+    /// store.
+    async fn get(&self, key: &str, offset: u64, limit: u64) -> Result<Object, StoreError>;
+
+    /// Writes an object whole. Readers see the old or the new bytes, never a mixture.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::ConditionNotMet`]; any other failure leaves open whether the object was written.
+    async fn put(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        condition: PutCondition,
+    ) -> Result<ObjectVersion, StoreError>;
+
+    /// Deletes exactly the batch's keys, in one request where the provider has one for that, and says for each
+    /// what became of it, in the batch's order. An absent key counts as deleted. On a filesystem symbolic links
+    /// are never followed, and the folders that the batch emptied go too (see `filesystem`).
+    ///
+    /// Nothing is retried, and the request ends within the batch's timeout (R10).
+    async fn delete(&self, batch: DeleteBatch) -> Vec<KeyOutcome>;
+
+    /// The store's time (R4): for a cloud store the `Date` of its answers, for a filesystem the machine's clock.
+    ///
+    /// # Errors
+    ///
+    /// Failures of the store, or an answer without a readable `Date`.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
+
+    /// The requests made so far. On a filesystem `list` counts folders read.
+    fn requests(&self) -> RequestCounts;
+
+    /// What the answers so far said about versions.
+    fn versioning(&self) -> Versioning;
+}
+
+/// The longest that one read may take, its retries not counted.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);

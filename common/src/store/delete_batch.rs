@@ -1,0 +1,80 @@
+//! The keys of one delete request, and what became of each.
+//!
+//! A batch can be made in two ways only: from a permit that stands for a sealed plan (R2), or of hardprune's
+//! own files. There is no way to name any other key.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::authority::{DeletePermit, PlannedKey};
+
+/// Where hardprune keeps its own files, beside `docker/`.
+pub const OWN_FOLDER: &str = "hardprune/";
+
+/// The keys of one delete request.
+#[derive(Debug)]
+pub struct DeleteBatch {
+    keys: Vec<String>,
+    timeout: Duration,
+}
+
+/// A key that was to be removed as one of hardprune's own files, but is none.
+#[derive(Debug, thiserror::Error)]
+#[error("{key:?} is not a file of hardprune's own (they begin with {OWN_FOLDER:?}); not removed")]
+pub struct NotOwnFile {
+    key: String,
+}
+
+impl DeleteBatch {
+    /// Makes a batch of keys that the permit's sealed plan names (R2). The request ends while the permit's
+    /// lease is still good (R10).
+    #[must_use]
+    pub fn planned(permit: &DeletePermit, keys: Vec<PlannedKey>) -> Self {
+        Self {
+            keys: keys.into_iter().map(PlannedKey::into_key).collect(),
+            timeout: permit.request_timeout(),
+        }
+    }
+
+    /// Makes a batch of hardprune's own files: state, locks, probes.
+    ///
+    /// # Errors
+    ///
+    /// A key outside hardprune's own folder.
+    pub fn own_files(keys: Vec<String>, timeout: Duration) -> Result<Self, NotOwnFile> {
+        if let Some(key) = keys
+            .iter()
+            .find(|key| !key.starts_with(OWN_FOLDER) || key.contains("/../"))
+        {
+            return Err(NotOwnFile { key: key.clone() });
+        }
+        Ok(Self { keys, timeout })
+    }
+
+    /// The keys, in the order in which outcomes are given.
+    #[must_use]
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The longest that the request may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// What became of one key of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", content = "message")]
+pub enum KeyOutcome {
+    /// The object is gone.
+    Deleted,
+    /// The store refused this key and says why; the object is still there.
+    Failed(String),
+    /// The request was sent and its end is not known: the object may or may not be there.
+    Unknown(String),
+    /// The store refused the request as a whole because there are too many (429, 503): ask again later.
+    Throttled,
+}
