@@ -1,0 +1,6 @@
+//! The S3 server of the tests against the clients that it is for.
+
+#[path = "s3_server/clients.rs"]
+mod clients;
+#[path = "s3_server/object_store.rs"]
+mod object_store_client;
