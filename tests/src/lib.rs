@@ -1,1 +1,9 @@
-//! placeholder
+//! Fixtures, simulators and the independent checker that hardprune's end-to-end tests and benchmarks stand on.
+
+pub mod checker;
+pub mod content;
+pub mod docker_registry;
+pub mod generate;
+pub mod inventory;
+pub mod manifests;
+pub mod storage_writer;
