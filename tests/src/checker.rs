@@ -2,7 +2,7 @@
 //! and lists every way in which something live is not complete. A prune that adds a violation broke rule R1.
 
 mod layout;
-mod named;
+pub(crate) mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

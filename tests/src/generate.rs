@@ -1,8 +1,9 @@
 //! A whole synthetic registry in the Distribution layout, written past the registry in seconds, and the truth about
 //! it: which blobs live and which are orphans. The benchmarks' registries are its presets.
 
+mod shape;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, ensure};
@@ -12,115 +13,9 @@ use crate::manifests::{self, Content, Family};
 use crate::storage_writer::{
     Storage, blob_key, layer_link_key, revision_link_key, tag_index_key, tag_link_key,
 };
+use crate::truth::{Ledger, Need, Tag};
 
-/// What the registry is to look like. All counts are exact; equal shapes give equal registries.
-#[derive(Debug, Clone)]
-pub struct Shape {
-    /// Everything random comes from this.
-    pub seed: u64,
-    /// Repositories; every third has a name of two parts, and some of those lie inside another's folder.
-    pub repositories: usize,
-    /// Image manifests, dealt out to the repositories in turn.
-    pub images: usize,
-    /// How many of the images are tagless children of an index, in percent.
-    pub multi_arch_percent: usize,
-    /// Children of one index.
-    pub images_per_index: usize,
-    /// Images with neither a tag nor an index; live unless untagged manifests are to go.
-    pub untagged_images: usize,
-    /// Images that have a cosign signature: an image of its own under the tag `sha256-<hex>.sig`.
-    pub signatures: usize,
-    /// Layers that no other image has; the images go through the range in turn.
-    pub own_layers: RangeInclusive<usize>,
-    /// Layers of base images, shared by the images of all repositories.
-    pub base_layers: usize,
-    /// How many of them an image on a base uses.
-    pub base_layers_per_image: usize,
-    /// How many images are built on a base, in percent.
-    pub shared_base_percent: usize,
-    /// Blobs that no manifest names.
-    pub orphans: usize,
-    /// How many of the orphans have left a layer link behind, in percent.
-    pub linked_orphans_percent: usize,
-    /// Blobs that no manifest names and that are an hour old: kept by any sane cutoff.
-    pub young_orphans: usize,
-    /// Bytes of a layer or orphan.
-    pub blob_bytes: RangeInclusive<u64>,
-    /// Ages in days of everything but the young orphans.
-    pub age_days: RangeInclusive<u64>,
-    /// What ages count from.
-    pub now: SystemTime,
-}
-
-impl Shape {
-    /// A few repositories with some of everything, for tests that make many.
-    pub fn small(seed: u64) -> Self {
-        Self {
-            seed,
-            repositories: 7,
-            images: 40,
-            multi_arch_percent: 20,
-            images_per_index: 2,
-            untagged_images: 5,
-            signatures: 4,
-            own_layers: 1..=3,
-            base_layers: 6,
-            base_layers_per_image: 3,
-            shared_base_percent: 60,
-            orphans: 30,
-            linked_orphans_percent: 50,
-            young_orphans: 6,
-            blob_bytes: 16..=400,
-            age_days: 2..=900,
-            now: SystemTime::now(),
-        }
-    }
-
-    /// The filesystem benchmark: 5,000 images, 28,143 live and 10,004 orphan blobs, about 110,000 files.
-    pub fn filesystem_benchmark() -> Self {
-        Self {
-            seed: 5_000,
-            repositories: 920,
-            images: 5_000,
-            multi_arch_percent: 16,
-            images_per_index: 2,
-            untagged_images: 0,
-            signatures: 100,
-            own_layers: 3..=4,
-            base_layers: 42,
-            base_layers_per_image: 7,
-            shared_base_percent: 100,
-            orphans: 10_004,
-            linked_orphans_percent: 100,
-            young_orphans: 0,
-            ..Self::small(0)
-        }
-    }
-
-    /// The S3 benchmark: 1,000 images in 1,100 manifests, 5,665 live and 2,004 orphan blobs.
-    pub fn s3_benchmark() -> Self {
-        Self {
-            seed: 1_000,
-            repositories: 180,
-            images: 1_000,
-            signatures: 20,
-            base_layers: 44,
-            orphans: 2_004,
-            ..Self::filesystem_benchmark()
-        }
-    }
-}
-
-/// A tag and what it names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tag {
-    /// The repository's name.
-    pub repository: String,
-    /// The tag's name.
-    pub tag: String,
-    /// The digest of the manifest that it names.
-    pub digest: String,
-}
+pub use shape::Shape;
 
 /// What a generated registry really holds: blob digests with sizes, in sets that share nothing.
 #[derive(Debug, Clone, Default)]
@@ -194,19 +89,12 @@ fn write(storage: &dyn Storage, objects: &Objects) -> Result<()> {
     })
 }
 
-/// What needs a blob; a tag's need is the stronger one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    Untagged,
-    Tagged,
-}
-
 struct Registry<'a> {
     shape: &'a Shape,
     seeded: Seeded,
     base: Vec<Content>,
     objects: Objects,
-    needs: BTreeMap<String, Need>,
+    ledger: Ledger,
     truth: Truth,
 }
 
@@ -224,7 +112,7 @@ impl<'a> Registry<'a> {
             seeded,
             base,
             objects: Objects::new(),
-            needs: BTreeMap::new(),
+            ledger: Ledger::default(),
             truth: Truth::default(),
         }
     }
@@ -322,27 +210,22 @@ impl<'a> Registry<'a> {
         for number in 0..shape.orphans + shape.young_orphans {
             let length = self.blob_length();
             let orphan = manifests::layer(Family::Docker, &mut self.seeded, length);
-            let young = number >= shape.orphans;
-            let modified = if young {
-                shape.now - Duration::from_secs(3600)
+            if number < shape.orphans {
+                self.blob(&orphan, Need::Nothing);
             } else {
-                self.age()
-            };
-            let into = if young {
-                &mut self.truth.young_orphans
-            } else {
-                &mut self.truth.orphans
-            };
-            into.insert(orphan.digest.clone(), orphan.size());
-            if !young && number * 37 % 100 < shape.linked_orphans_percent {
+                let an_hour_ago = shape.now - Duration::from_secs(3600);
+                self.truth
+                    .young_orphans
+                    .insert(orphan.digest.clone(), orphan.size());
+                self.objects
+                    .insert(blob_key(&orphan.digest), (orphan.bytes, an_hour_ago));
+                continue;
+            }
+            if number * 37 % 100 < shape.linked_orphans_percent {
                 let repository = repository_name(number % shape.repositories, shape.repositories);
                 self.link(layer_link_key(&repository, &orphan.digest), &orphan.digest);
-                self.truth
-                    .dangling_links
-                    .insert((repository, orphan.digest.clone()));
+                self.truth.dangling_links.insert((repository, orphan.digest));
             }
-            self.objects
-                .insert(blob_key(&orphan.digest), (orphan.bytes, modified));
         }
     }
 
@@ -369,14 +252,11 @@ impl<'a> Registry<'a> {
     }
 
     fn blob(&mut self, blob: &Content, need: Need) {
-        let known = self.needs.get(&blob.digest).copied();
-        if known.is_none() {
+        if self.ledger.note(blob, need) {
             let modified = self.age();
             self.objects
                 .insert(blob_key(&blob.digest), (blob.bytes.clone(), modified));
         }
-        self.needs
-            .insert(blob.digest.clone(), known.map_or(need, |known| known.max(need)));
     }
 
     fn link(&mut self, key: String, digest: &str) {
@@ -398,18 +278,9 @@ impl<'a> Registry<'a> {
 
     fn into_truth(self) -> Truth {
         let mut truth = self.truth;
-        for (digest, need) in self.needs {
-            let size = self
-                .objects
-                .get(&blob_key(&digest))
-                .map_or(0, |(bytes, _)| bytes.len() as u64);
-            let into = if need == Need::Tagged {
-                &mut truth.live
-            } else {
-                &mut truth.untagged
-            };
-            into.insert(digest, size);
-        }
+        truth.live = self.ledger.of(Need::Tagged);
+        truth.untagged = self.ledger.of(Need::Untagged);
+        truth.orphans = self.ledger.of(Need::Nothing);
         truth.objects = self.objects.len();
         truth.bytes = self.objects.values().map(|(bytes, _)| bytes.len() as u64).sum();
         truth

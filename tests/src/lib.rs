@@ -6,4 +6,7 @@ pub mod docker_registry;
 pub mod generate;
 pub mod inventory;
 pub mod manifests;
+pub mod pull;
+pub mod push;
 pub mod storage_writer;
+pub mod truth;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The digests in a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// Config, layers and blobs, with the size that the manifest gives; those that only URLs hold are left out.
     pub blobs: BTreeMap<String, Option<u64>>,
     /// Children of an index.
@@ -16,7 +16,7 @@ pub(super) struct Named {
 }
 
 /// Reads a manifest; `None` if it is none of a known shape.
-pub(super) fn read(bytes: &[u8]) -> Option<Named> {
+pub(crate) fn read(bytes: &[u8]) -> Option<Named> {
     let manifest: Value = serde_json::from_slice(bytes).ok()?;
     let mut named = Named::default();
     let mut known = false;
