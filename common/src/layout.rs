@@ -101,7 +101,9 @@ pub fn parse_repository_key(key: &str) -> Option<RepositoryKey<'_>> {
     let path = key.strip_prefix(REPOSITORIES)?;
     let end = path.find("/_")?;
     let (repository, rest) = (&path[..end], &path[end + 1..]);
-    let entry = parse_entry(rest).filter(|entry| entry_path(entry) == rest);
+    // A filesystem takes a path with such parts for another one.
+    let is_plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    let entry = parse_entry(rest).filter(|entry| is_plain && entry_path(entry) == rest);
     Some(RepositoryKey { repository, entry })
 }
 
@@ -233,11 +235,17 @@ mod tests {
             format!("_layers/sha1/{HEX}/link"),
             format!("_manifests/revisions/sha256/{HEX}/signatures/link"),
             "_manifests/tags/latest/current".to_owned(),
+            "_manifests/tags//current/link".to_owned(),
+            "_manifests/tags/../current/link".to_owned(),
             "_uploads/x/other".to_owned(),
             "_other/x".to_owned(),
         ] {
             let key = format!("{REPOSITORIES}a/{rest}");
             assert_eq!(parse_repository_key(&key).unwrap().entry, None, "{rest}");
+        }
+        for repository in ["", "a/", "../a", "a/.", "a//b"] {
+            let key = format!("{REPOSITORIES}{repository}/_layers/sha256/{HEX}/link");
+            assert_eq!(parse_repository_key(&key).unwrap().entry, None, "{key}");
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod checker;
 pub mod content;
 pub mod docker_registry;
+pub mod fuzz_bodies;
 pub mod generate;
 pub mod inventory;
 pub mod manifests;
