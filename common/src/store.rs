@@ -13,8 +13,10 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub mod cloud;
 mod delete_batch;
 mod error;
+pub mod location;
 mod requests;
 
 pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile};
