@@ -1,5 +1,6 @@
 //! The S3 store against a server that misbehaves on purpose.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +16,13 @@ use crate::store::{
 
 const DATE: &str = "Fri, 02 Jan 2026 03:04:05 GMT";
 
-fn open(server: &ScriptedServer) -> std::sync::Arc<dyn Store> {
+fn open(server: &ScriptedServer) -> Arc<dyn Store> {
+    open_at(&server.endpoint)
+}
+
+fn open_at(endpoint: &str) -> Arc<dyn Store> {
     let settings: Settings = [
-        ("endpoint", server.endpoint.as_str()),
+        ("endpoint", endpoint),
         ("access_key_id", "AK"),
         ("secret_access_key", "SECRET"),
     ]
@@ -198,27 +203,7 @@ async fn what_does_not_pass_is_not_tried_again() {
 
 #[tokio::test]
 async fn nobody_there_is_an_error_without_secrets() {
-    let server = ScriptedServer {
-        ..ScriptedServer::start([]).await
-    };
-    let mut closed = open(&server);
-    let settings: Settings = [
-        ("endpoint", "http://127.0.0.1:1"),
-        ("access_key_id", "AK"),
-        ("secret_access_key", "SECRET"),
-    ]
-    .into_iter()
-    .collect();
-    let location = StorageLocation::parse_in("s3://b", settings, Environment::default()).unwrap();
-    let options = OpenOptions {
-        retry: RetryPolicy {
-            attempts: 2,
-            first_pause: Duration::from_millis(1),
-            ..RetryPolicy::default()
-        },
-        ..OpenOptions::default()
-    };
-    closed = location.open(&options).unwrap_or(closed);
+    let closed = open_at("http://127.0.0.1:1");
     let error = closed.get("k", 0, 10).await.unwrap_err();
     let shown = format!("{error} {error:?}");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{shown}");
