@@ -2,5 +2,9 @@
 
 #[path = "s3_server/clients.rs"]
 mod clients;
+#[path = "s3_server/docker_registry.rs"]
+mod docker_registry;
+#[path = "s3_server/faults.rs"]
+mod faults;
 #[path = "s3_server/object_store.rs"]
 mod object_store_client;
