@@ -114,17 +114,17 @@ fn check_tiling(ranges: &[MarkedRange]) -> Result<(), SealError> {
         // Each range begins where the last one ended; the first has no beginning.
         let gap = match end {
             None => range.after.is_some(),
-            Some(last) => last.before.is_none() || last.before != range.after,
+            Some(last) => last.to.is_none() || last.to != range.after,
         };
         if gap {
-            let last = end.and_then(|last| last.before.clone());
+            let last = end.and_then(|last| last.to.clone());
             return Err(SealError::Gap(last, range.after.clone()));
         }
         end = Some(range);
     }
     match end {
-        Some(last) if last.before.is_none() => Ok(()),
-        last => Err(SealError::Gap(last.and_then(|last| last.before.clone()), None)),
+        Some(last) if last.to.is_none() => Ok(()),
+        last => Err(SealError::Gap(last.and_then(|last| last.to.clone()), None)),
     }
 }
 
@@ -236,11 +236,11 @@ fn shard_of(scope: &Scope) -> Option<&Shard> {
 mod tests {
     use super::*;
 
-    fn range(after: Option<&str>, before: Option<&str>) -> MarkedRange {
+    fn range(after: Option<&str>, to: Option<&str>) -> MarkedRange {
         MarkedRange {
             range: KeyRange {
                 after: after.map(Into::into),
-                before: before.map(Into::into),
+                to: to.map(Into::into),
             },
             findings: MarkFindings::default(),
         }

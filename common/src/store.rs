@@ -13,9 +13,11 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub mod cloud;
 mod delete_batch;
 mod error;
 pub mod filesystem;
+pub mod location;
 mod requests;
 
 pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile, OWN_FOLDER};

@@ -7,10 +7,12 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::layout::REPOSITORIES;
 use crate::problem::ProblemKind;
 use crate::run::Epoch;
 use crate::shard::Shard;
 use crate::state::FileRef;
+use crate::store::ListRange;
 
 /// The version of these messages. A worker gives a task of another version back.
 pub const MESSAGE_VERSION: u32 = 1;
@@ -55,8 +57,22 @@ pub enum Work {
 pub struct KeyRange {
     /// Keys are greater than this one. `None`: from the first.
     pub after: Option<String>,
-    /// Keys are less than this one. `None`: to the last.
-    pub before: Option<String>,
+    /// Keys are up to and with this one. `None`: to the last.
+    pub to: Option<String>,
+}
+
+impl KeyRange {
+    /// The listing that covers it.
+    #[must_use]
+    pub fn listing(&self) -> ListRange {
+        ListRange {
+            prefix: REPOSITORIES.to_owned(),
+            after: self.after.clone(),
+            // The key right behind the last one.
+            before: self.to.as_ref().map(|to| format!("{to}\0")),
+            follow_symbolic_links: true,
+        }
+    }
 }
 
 /// What counts as dead, by the options of the run.
@@ -72,6 +88,9 @@ pub struct MarkRules {
     pub delete_empty_repositories: bool,
     /// Uploads all of whose files are older than this go.
     pub purge_uploads_before: Option<Timestamp>,
+    /// Whether repositories with revisions and without any tag are what they seem, and no sign of tags that
+    /// are kept elsewhere (Harbor).
+    pub accept_untagged_repositories: bool,
     /// Where the run carries out a reviewed plan: its removals. What they do not name is not dead.
     pub reviewed: Option<Vec<FileRef>>,
 }

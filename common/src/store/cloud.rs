@@ -1,0 +1,165 @@
+//! S3, Google Cloud Storage and Azure Blob: one implementation of [`Store`], over `object_store`'s credentials,
+//! signatures and HTTP client. Requests and answers are our own, because each must prove itself:
+//! `connector` sends and retries (R4, R10), `list_objects` lists (R12), `bulk_delete` and its siblings delete (R3).
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+
+mod answers;
+mod aws_profile;
+mod bulk_delete;
+mod connector;
+mod http_client;
+mod list_objects;
+mod list_page;
+mod open_s3;
+mod provider;
+mod read_object;
+mod retry;
+mod s3;
+#[cfg(test)]
+mod scripted_server;
+mod single_delete;
+#[cfg(test)]
+mod tests;
+mod write_object;
+mod xml_document;
+
+pub(crate) use open_s3::{S3Config, open_s3};
+pub use retry::RetryPolicy;
+
+use self::answers::About;
+use self::connector::Connector;
+use self::provider::{DeleteStyle, Provider};
+use crate::store::{
+    DeleteBatch, FolderPage, KeyOutcome, ListRange, ListedObject, Object, ObjectVersion, PutCondition,
+    RequestCounts, Store, StoreError, Versioning,
+};
+
+/// A bucket or container, or a folder in one.
+pub(crate) struct CloudStore {
+    identity: String,
+    /// Before every key; empty, or with a `/` at its end.
+    root: String,
+    provider: Box<dyn Provider>,
+    connector: Connector,
+}
+
+impl fmt::Debug for CloudStore {
+    // By hand: the connector signs with credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CloudStore")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CloudStore {
+    /// `folder` has no slash at either end.
+    fn new(identity: String, folder: &str, provider: Box<dyn Provider>, connector: Connector) -> Self {
+        let root = if folder.is_empty() {
+            String::new()
+        } else {
+            format!("{folder}/")
+        };
+        Self {
+            identity,
+            root,
+            provider,
+            connector,
+        }
+    }
+
+    fn full_key(&self, key: &str) -> String {
+        format!("{}{key}", self.root)
+    }
+
+    fn relative_key(&self, full_key: &str) -> String {
+        full_key.strip_prefix(&self.root).unwrap_or(full_key).to_owned()
+    }
+
+    fn about(&self, action: &'static str, key: &str) -> About {
+        About {
+            store: self.identity.clone(),
+            place: self.provider.place(),
+            action,
+            key: key.to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for CloudStore {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn delete_batch_limit(&self) -> usize {
+        self.provider.delete_style().limit()
+    }
+
+    fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {
+        self.list_range(range).boxed()
+    }
+
+    fn list_folder(&self, folder: &str) -> BoxStream<'_, Result<FolderPage, StoreError>> {
+        self.list_one_folder(folder).boxed()
+    }
+
+    async fn get(&self, key: &str, offset: u64, limit: u64) -> Result<Object, StoreError> {
+        self.read_object(key, offset, limit).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        condition: PutCondition,
+    ) -> Result<ObjectVersion, StoreError> {
+        self.write_object(key, bytes, &condition).await
+    }
+
+    async fn delete(&self, batch: DeleteBatch) -> Vec<KeyOutcome> {
+        let style = self.provider.delete_style();
+        let (keys, limit) = (batch.keys().len(), style.limit());
+        if keys > limit {
+            let problem =
+                format!("{keys} keys are too many for one request, {limit} is the limit; nothing was sent");
+            return vec![KeyOutcome::Failed(problem); keys];
+        }
+        match style {
+            DeleteStyle::DeleteObjects => self.delete_objects(&batch).await,
+            DeleteStyle::AzureBatch => vec![],
+            DeleteStyle::OneByOne => self.delete_one_by_one(&batch).await,
+        }
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        if let Some(now) = self.connector.now() {
+            return Ok(now);
+        }
+        let probed = self.probe().await;
+        // Also an answer that refuses has the store's time.
+        if let Some(now) = self.connector.now() {
+            return Ok(now);
+        }
+        probed?;
+        Err(self
+            .about("read", "")
+            .unavailable("its answers have no readable Date, so its time is not known"))
+    }
+
+    fn requests(&self) -> RequestCounts {
+        self.connector.requests()
+    }
+
+    fn versioning(&self) -> Versioning {
+        self.connector.versioning()
+    }
+}

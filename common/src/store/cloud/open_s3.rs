@@ -1,0 +1,365 @@
+//! From what a user set to an open S3 store: settings first, then the environment, then the profile, as AWS's own
+//! tools rank them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::{BackoffConfig, RetryConfig};
+use url::Url;
+
+use super::CloudStore;
+use super::answers::describe;
+use super::aws_profile::AwsProfile;
+use super::connector::Connector;
+use super::http_client::{HttpSettings, endpoint_text, is_loopback, parse_endpoint};
+use super::s3::{S3, S3Authorizer};
+use crate::store::location::{Environment, OpenOptions, Settings, is_true};
+
+const DEFAULT_REGION: &str = "us-east-1";
+const ENCRYPTION_HEADERS: [(&str, &str); 2] = [
+    ("server_side_encryption", "x-amz-server-side-encryption"),
+    ("sse_kms_key_id", "x-amz-server-side-encryption-aws-kms-key-id"),
+];
+
+/// What was set for a bucket of S3.
+pub(crate) struct S3Config {
+    values: HashMap<AmazonS3ConfigKey, String>,
+    encryption: Vec<(&'static str, String)>,
+    /// A server that is not AWS's.
+    endpoint: Option<Url>,
+    region: String,
+    ca_files: Vec<PathBuf>,
+    skip_verify: bool,
+}
+
+impl S3Config {
+    /// Puts together what `settings`, the environment and the profile say.
+    ///
+    /// # Errors
+    ///
+    /// A setting that is unknown or makes no sense, or a profile that cannot be used.
+    pub fn resolve(settings: &Settings, environment: &Environment) -> Result<Self, String> {
+        let mut values = HashMap::new();
+        let mut encryption = Vec::new();
+        let mut http = HttpSettings::default();
+        for (name, value) in settings.iter() {
+            if http.take(name, value) {
+                continue;
+            }
+            if let Some((_, header)) = ENCRYPTION_HEADERS.iter().find(|(setting, _)| *setting == name) {
+                encryption.push((*header, value.to_owned()));
+                continue;
+            }
+            let key = AmazonS3ConfigKey::from_str(name)
+                .map_err(|_| format!("{name:?} is no setting of an S3 store"))?;
+            values.insert(key, value.to_owned());
+        }
+        let own_keys = values.contains_key(&AmazonS3ConfigKey::AccessKeyId);
+        for (key, value) in environment_values(environment) {
+            if !(own_keys && is_static_key(&key)) {
+                values.entry(key).or_insert(value);
+            }
+        }
+        if let Some(file) = environment.get("AWS_CA_BUNDLE") {
+            http.ca_files.push(PathBuf::from(file));
+        }
+        add_profile(&mut values, environment)?;
+        // An empty setting says: the provider's default, whatever the environment says.
+        values.retain(|_, value| !value.is_empty());
+
+        let endpoint = match values
+            .remove(&AmazonS3ConfigKey::S3Endpoint)
+            .or_else(|| values.get(&AmazonS3ConfigKey::Endpoint).cloned())
+        {
+            Some(endpoint) => Some(parse_endpoint(&endpoint)?),
+            None => None,
+        };
+        let region = values
+            .get(&AmazonS3ConfigKey::Region)
+            .or_else(|| values.get(&AmazonS3ConfigKey::DefaultRegion))
+            .map_or(DEFAULT_REGION, String::as_str)
+            .to_owned();
+        Ok(Self {
+            values,
+            encryption,
+            endpoint,
+            region,
+            ca_files: http.ca_files,
+            skip_verify: http.skip_verify,
+        })
+    }
+
+    /// The server, where it is not AWS's: a part of the store's identity. Names of buckets are unique within AWS.
+    pub fn foreign_endpoint(&self, bucket: &str) -> Option<String> {
+        let endpoint = self.endpoint.as_ref()?;
+        let host = endpoint.host_str().unwrap_or_default();
+        if host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") {
+            return None;
+        }
+        let text = endpoint_text(endpoint);
+        // With the bucket in front of the host or not, it is one server.
+        Some(text.replacen(&format!("://{bucket}."), "://", 1))
+    }
+
+    fn flag(&self, key: AmazonS3ConfigKey) -> bool {
+        self.values.get(&key).is_some_and(|value| is_true(value))
+    }
+
+    fn place_url(&self, bucket: &str) -> String {
+        let base = match &self.endpoint {
+            Some(endpoint) => endpoint_text(endpoint),
+            None if self.region.starts_with("cn-") => format!("https://s3.{}.amazonaws.com.cn", self.region),
+            None => format!("https://s3.{}.amazonaws.com", self.region),
+        };
+        if !self.flag(AmazonS3ConfigKey::VirtualHostedStyleRequest) {
+            return format!("{base}/{bucket}");
+        }
+        let with_bucket = format!("://{bucket}.");
+        if base.contains(&with_bucket) {
+            return base;
+        }
+        base.replacen("://", &with_bucket, 1)
+    }
+}
+
+/// Opens a folder (no slash at its ends) of a bucket.
+///
+/// # Errors
+///
+/// What about the configuration cannot be used.
+pub(crate) fn open_s3(
+    identity: String,
+    bucket: &str,
+    folder: &str,
+    config: &S3Config,
+    options: &OpenOptions,
+) -> Result<CloudStore, String> {
+    let place_url = config.place_url(bucket);
+    let parsed = Url::parse(&place_url)
+        .map_err(|error| format!("the bucket {bucket:?} makes no valid address ({error})"))?;
+    let http = HttpSettings {
+        ca_files: config.ca_files.clone(),
+        skip_verify: config.skip_verify,
+        no_proxy: is_loopback(&parsed),
+        concurrency: options.concurrency,
+    };
+    let credentials = if config.flag(AmazonS3ConfigKey::SkipSignature) {
+        None
+    } else {
+        let mut builder = AmazonS3Builder::new()
+            .with_client_options(http.credential_options()?)
+            .with_retry(credential_retry())
+            .with_bucket_name(bucket)
+            .with_region(&config.region);
+        for (key, value) in &config.values {
+            if is_credential(key) {
+                builder = builder.with_config(*key, value);
+            }
+        }
+        let store = builder.build().map_err(|error| describe(&error))?;
+        Some(store.credentials().clone())
+    };
+    let authorizer = S3Authorizer {
+        credentials,
+        region: config.region.clone(),
+        sign_payload: !config.flag(AmazonS3ConfigKey::UnsignedPayload),
+        request_payer: config
+            .values
+            .get(&AmazonS3ConfigKey::RequestPayer)
+            .is_some_and(|value| value.eq_ignore_ascii_case("requester") || is_true(value)),
+    };
+    let provider = S3 {
+        place_url,
+        bulk_delete: !config.flag(AmazonS3ConfigKey::DisableBulkDelete),
+        encryption: config.encryption.clone(),
+    };
+    let connector = Connector::new(
+        http.client()?,
+        Box::new(authorizer),
+        options.retry.clone(),
+        options.concurrency,
+    );
+    Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
+}
+
+/// How `object_store` retries the requests that get credentials; it makes no others for us.
+pub(super) fn credential_retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(20),
+    }
+}
+
+fn environment_values(environment: &Environment) -> Vec<(AmazonS3ConfigKey, String)> {
+    let ignore_endpoints = environment
+        .get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+        .is_some_and(is_true);
+    environment
+        .with_prefix("AWS_")
+        .filter_map(|(name, value)| {
+            let key = AmazonS3ConfigKey::from_str(&name.to_ascii_lowercase()).ok()?;
+            Some((key, value.to_owned()))
+        })
+        .filter(|(key, _)| !(ignore_endpoints && is_endpoint(key)))
+        .filter(|(key, _)| *key != AmazonS3ConfigKey::Bucket)
+        .collect()
+}
+
+fn add_profile(
+    values: &mut HashMap<AmazonS3ConfigKey, String>,
+    environment: &Environment,
+) -> Result<(), String> {
+    let profile = AwsProfile::load(environment)?;
+    if !values.contains_key(&AmazonS3ConfigKey::Region)
+        && !values.contains_key(&AmazonS3ConfigKey::DefaultRegion)
+        && let Some(region) = profile.get("region")
+    {
+        values.insert(AmazonS3ConfigKey::Region, region.to_owned());
+    }
+    if !values.keys().any(is_endpoint)
+        && !environment
+            .get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+            .is_some_and(is_true)
+        && let Some(endpoint) = profile.endpoint()
+    {
+        values.insert(AmazonS3ConfigKey::Endpoint, endpoint.to_owned());
+    }
+    let has_credentials = values.contains_key(&AmazonS3ConfigKey::AccessKeyId)
+        || values.contains_key(&AmazonS3ConfigKey::SkipSignature)
+        || values.contains_key(&AmazonS3ConfigKey::WebIdentityTokenFile);
+    if has_credentials {
+        return Ok(());
+    }
+    let of_profile = [
+        ("aws_access_key_id", AmazonS3ConfigKey::AccessKeyId),
+        ("aws_secret_access_key", AmazonS3ConfigKey::SecretAccessKey),
+        ("aws_session_token", AmazonS3ConfigKey::Token),
+        ("web_identity_token_file", AmazonS3ConfigKey::WebIdentityTokenFile),
+    ];
+    for (name, key) in of_profile {
+        if let Some(value) = profile.get(name) {
+            values.insert(key, value.to_owned());
+        }
+    }
+    if values.contains_key(&AmazonS3ConfigKey::WebIdentityTokenFile) {
+        if let Some(role) = profile.get("role_arn") {
+            values.insert(AmazonS3ConfigKey::RoleArn, role.to_owned());
+        }
+        return Ok(());
+    }
+    match profile.needs_tool() {
+        Some(name) if !values.contains_key(&AmazonS3ConfigKey::AccessKeyId) => Err(format!(
+            "the AWS profile uses {name}, which only AWS's own tools can turn into keys; run \
+             `eval \"$(aws configure export-credentials --format env)\"` first"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn is_endpoint(key: &AmazonS3ConfigKey) -> bool {
+    matches!(key, AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint)
+}
+
+/// Keys that belong together: a session token of one source makes keys of another useless.
+fn is_static_key(key: &AmazonS3ConfigKey) -> bool {
+    matches!(
+        key,
+        AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SecretAccessKey | AmazonS3ConfigKey::Token
+    )
+}
+
+fn is_credential(key: &AmazonS3ConfigKey) -> bool {
+    is_static_key(key)
+        || matches!(
+            key,
+            AmazonS3ConfigKey::ImdsV1Fallback
+                | AmazonS3ConfigKey::MetadataEndpoint
+                | AmazonS3ConfigKey::ContainerCredentialsRelativeUri
+                | AmazonS3ConfigKey::ContainerCredentialsFullUri
+                | AmazonS3ConfigKey::ContainerAuthorizationTokenFile
+                | AmazonS3ConfigKey::WebIdentityTokenFile
+                | AmazonS3ConfigKey::RoleArn
+                | AmazonS3ConfigKey::RoleSessionName
+                | AmazonS3ConfigKey::StsEndpoint
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<S3Config, String> {
+        S3Config::resolve(
+            &settings.iter().copied().collect(),
+            &variables.iter().copied().collect(),
+        )
+    }
+
+    #[test]
+    fn settings_come_before_the_environment() {
+        let config = resolve(
+            &[
+                ("region", "eu-west-1"),
+                ("access_key_id", "A"),
+                ("secret_access_key", "S"),
+            ],
+            &[
+                ("AWS_REGION", "us-west-1"),
+                ("AWS_SESSION_TOKEN", "T"),
+                ("AWS_ENDPOINT_URL", "http://127.0.0.1:9000/"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.region, "eu-west-1");
+        assert_eq!(config.values[&AmazonS3ConfigKey::AccessKeyId], "A");
+        assert!(!config.values.contains_key(&AmazonS3ConfigKey::Token));
+        assert_eq!(config.place_url("b"), "http://127.0.0.1:9000/b");
+    }
+
+    #[test]
+    fn an_empty_setting_keeps_the_environment_out() {
+        let config = resolve(&[("endpoint", "")], &[("AWS_ENDPOINT_URL", "http://h")]).unwrap();
+        assert_eq!(config.foreign_endpoint("b"), None);
+        assert_eq!(config.place_url("b"), "https://s3.us-east-1.amazonaws.com/b");
+    }
+
+    #[test]
+    fn the_endpoint_of_s3_comes_first() {
+        let variables = [
+            ("AWS_ENDPOINT_URL", "http://all"),
+            ("AWS_ENDPOINT_URL_S3", "http://s3"),
+        ];
+        assert_eq!(resolve(&[], &variables).unwrap().place_url("b"), "http://s3/b");
+    }
+
+    #[test]
+    fn the_bucket_may_stand_in_front_of_the_host() {
+        let virtual_hosted = ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true");
+        let plain = resolve(&[], &[virtual_hosted, ("AWS_ENDPOINT_URL", "http://h:9")]).unwrap();
+        let given = resolve(&[], &[virtual_hosted, ("AWS_ENDPOINT_URL", "http://b.h:9")]).unwrap();
+        assert_eq!(plain.place_url("b"), "http://b.h:9");
+        assert_eq!(given.place_url("b"), "http://b.h:9");
+        assert_eq!(plain.foreign_endpoint("b"), given.foreign_endpoint("b"));
+    }
+
+    #[test]
+    fn an_endpoint_of_aws_is_no_foreign_one() {
+        let config = resolve(&[("endpoint", "https://s3.eu-west-1.amazonaws.com")], &[]).unwrap();
+        assert_eq!(config.foreign_endpoint("b"), None);
+    }
+
+    #[test]
+    fn unknown_settings_are_named_without_their_value() {
+        let Err(problem) = resolve(&[("acess_key", "SECRET")], &[]) else {
+            panic!("accepted");
+        };
+        assert!(
+            problem.contains("acess_key") && !problem.contains("SECRET"),
+            "{problem}"
+        );
+    }
+}

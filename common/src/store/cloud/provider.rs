@@ -1,0 +1,142 @@
+//! What differs between providers: addresses, headers, the form of a page, how deletes are sent.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::list_page::PageFormat;
+use crate::store::{ObjectVersion, PutCondition};
+
+/// Everything but the unreserved characters of RFC 3986, as S3's signatures want it.
+const IN_QUERY: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+const IN_PATH: AsciiSet = IN_QUERY.remove(b'/');
+
+/// What a page is asked for with. Keys are as in the bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ListQuery<'a> {
+    pub prefix: &'a str,
+    pub folded: bool,
+    /// Begin behind this key; only for the first page.
+    pub after: Option<&'a str>,
+    pub token: Option<&'a str>,
+    /// Fewer keys than the provider's own limit.
+    pub most_keys: Option<u32>,
+}
+
+/// How a provider takes deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeleteStyle {
+    /// S3's `DeleteObjects`.
+    DeleteObjects,
+    /// Azure's batch of subrequests.
+    AzureBatch,
+    /// One request a key.
+    OneByOne,
+}
+
+impl DeleteStyle {
+    /// The most keys a batch may hold.
+    pub fn limit(self) -> usize {
+        match self {
+            Self::DeleteObjects => 1000,
+            Self::AzureBatch => 256,
+            Self::OneByOne => 100,
+        }
+    }
+}
+
+/// What differs between providers.
+pub(super) trait Provider: Send + Sync + 'static {
+    /// "bucket" or "container".
+    fn place(&self) -> &'static str;
+
+    /// How its pages are written.
+    fn page_format(&self) -> PageFormat;
+
+    /// The address of the bucket or container, without a slash at its end.
+    fn place_url(&self) -> &str;
+
+    /// The query that asks for a page, from `?` on.
+    fn list_query(&self, query: ListQuery<'_>) -> String;
+
+    /// Headers that every request has, before it is signed.
+    fn common_headers(&self) -> HeaderMap {
+        HeaderMap::new()
+    }
+
+    /// Headers of a write under `condition`.
+    fn put_headers(&self, condition: &PutCondition) -> Option<HeaderMap>;
+
+    /// What the answer to a read or write says about the object's state.
+    fn version(&self, headers: &HeaderMap) -> Option<ObjectVersion>;
+
+    /// How deletes are sent.
+    fn delete_style(&self) -> DeleteStyle;
+}
+
+/// Headers of a write of `length` bytes.
+pub(super) fn body_headers(length: usize) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers
+}
+
+/// The `ETag` of an answer, as conditional writes want it back.
+pub(super) fn etag_version(headers: &HeaderMap) -> Option<ObjectVersion> {
+    let etag = headers.get(http::header::ETAG)?.to_str().ok()?;
+    (!etag.is_empty()).then(|| ObjectVersion(etag.to_owned()))
+}
+
+/// The address of an object, or `None` where no address can name the key exactly (R3): programs on the way take
+/// `.` and `..` out of a path.
+pub(super) fn object_url(place_url: &str, key: &str) -> Option<String> {
+    if key.is_empty() || key.split('/').any(|part| part == "." || part == "..") {
+        return None;
+    }
+    Some(format!("{place_url}/{}", utf8_percent_encode(key, &IN_PATH)))
+}
+
+/// A query from its parts.
+pub(super) fn query_string(pairs: &[(&str, &str)]) -> String {
+    let mut query = String::new();
+    for (name, value) in pairs {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        query.extend(utf8_percent_encode(value, &IN_QUERY));
+    }
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reaches_its_address_byte_for_byte() {
+        assert_eq!(
+            object_url("http://h/b", "a//b c+%2F\u{e9}/").as_deref(),
+            Some("http://h/b/a//b%20c%2B%252F%C3%A9/")
+        );
+    }
+
+    #[test]
+    fn keys_that_an_address_would_change_have_none() {
+        for key in ["", ".", "a/../b", "a/./b", "a/.."] {
+            assert_eq!(object_url("http://h/b", key), None, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn queries_are_encoded_strictly() {
+        assert_eq!(
+            query_string(&[("prefix", "a/b&c"), ("x", "")]),
+            "?prefix=a%2Fb%26c&x="
+        );
+    }
+}
