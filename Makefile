@@ -57,7 +57,11 @@ nextest:
 bench: test-servers ## Measure against the stock collector, side by side, into docs/benchmarks.md
 	$(CARGO) run --release --package hardprune-tests --bin bench
 
+# New inputs go to the target folder; a good one is copied to tests/fuzz/corpus by hand, under a name that says why.
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs cargo-fuzz and a C++ compiler; stable Rust will do)
+	cd tests; \
 	for target in $(FUZZ_TARGETS); do \
-	    (cd tests && $(CARGO) fuzz run --sanitizer none "$$target" -- -max_total_time=$(FUZZ_SECONDS)); \
+	    mkdir -p "fuzz/target/corpus/$$target"; \
+	    $(CARGO) fuzz run --sanitizer none "$$target" "fuzz/target/corpus/$$target" "fuzz/corpus/$$target" \
+	        -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done

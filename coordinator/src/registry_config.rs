@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 mod drivers;
 mod error;
+mod location;
 mod overrides;
 #[cfg(test)]
 mod samples;
@@ -266,6 +267,14 @@ fn driver(sections: &Sections<'_>, storage: &Node) -> Result<Driver, RegistryCon
         return Err(RegistryConfigError::SeveralDrivers {
             place: place(),
             drivers,
+        });
+    }
+    // Before its section is read, whose errors name it.
+    let known = drivers::known_name(name);
+    if known != name {
+        return Err(RegistryConfigError::UnsupportedDriver {
+            place: place(),
+            driver: known,
         });
     }
     let none = Node {

@@ -520,6 +520,8 @@ fn missing_and_wrong_settings() {
         assert!(!message.contains(PLANTED), "{message}");
     }
     assert!(message("version: 0.1\nstorage: [s3]").contains("storage must be a section"));
+    let message_of_stray_key = message("version: 0.1\nstorage: {Pl4ntedS3cret: x}");
+    assert!(!message_of_stray_key.contains(PLANTED), "{message_of_stray_key}");
     assert!(message("version: 0.1\nstorage: {s3: x}").contains("storage.s3 must be a section"));
     assert!(message("version: 0.1").contains("no storage driver"));
 }
