@@ -1,0 +1,382 @@
+//! Accounts: what a run deleted, from the journals of all its epochs, never from sums of reports (R5).
+//!
+//! Comes in: sealed plans and journals. Goes out: how many keys and bytes are gone, failed, or still to do. A digest
+//! counts once, in whichever epochs and batches it was deleted.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::digest::Digest;
+use hardprune_common::journal::{Batch, BatchEnd, EpochJournal, Fate, Journal, read_journals};
+use hardprune_common::problem::{Problem, ProblemKind};
+use hardprune_common::removal::{Removal, RemovalKind};
+use hardprune_common::run::Epoch;
+use hardprune_common::seal::{PlanDocument, plan_key};
+use hardprune_common::state::{FileRef, StateError, StateStore};
+use hardprune_common::store::{ListRange, Store, StoreError};
+use hardprune_common::task::Scope;
+use serde::{Deserialize, Serialize};
+
+use crate::run_record::RunRecord;
+
+/// Shards accounted for at once.
+const SHARDS_AT_ONCE: usize = 32;
+/// Keys looked for at once while settling.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// Links by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkCounts {
+    /// Layer links.
+    pub layer: u64,
+    /// Revision links, with the signatures beside them.
+    pub revision: u64,
+    /// Tag index entries, and current links of tags.
+    pub tag: u64,
+}
+
+/// What a run deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Blobs that are gone, each digest once.
+    pub deleted_blobs: u64,
+    /// Their bytes: the freed bytes.
+    pub freed_bytes: u64,
+    /// Blobs of the latest plan that the store refused to delete.
+    pub failed_blobs: u64,
+    /// Blobs of the latest plan that are still to do.
+    pub not_attempted_blobs: u64,
+    /// Blobs that earlier epochs deleted: the latest plan no longer saw them.
+    pub deleted_before: u64,
+    /// Their bytes.
+    pub deleted_before_bytes: u64,
+    /// Links that are gone.
+    pub links: LinkCounts,
+    /// Links and upload files of the latest plan that could not be removed, or were not.
+    pub links_left: u64,
+    /// Bytes of upload files that are gone.
+    pub upload_bytes: u64,
+    /// The first removals that failed.
+    pub problems: Vec<Problem>,
+}
+
+/// One epoch's plan with its journals.
+struct EpochBooks {
+    plan: PlanDocument,
+    journal: EpochJournal,
+}
+
+/// The id of the task that carries out a shard's plan.
+#[must_use]
+pub fn sweep_task(scope: &Scope) -> String {
+    match scope {
+        Scope::Shard(shard) => format!("sweep-{shard}"),
+        Scope::Stray(folder) => format!("sweep-stray-{folder}"),
+    }
+}
+
+/// The id of the task that carries out one file of removals.
+#[must_use]
+pub fn unlink_task(number: usize) -> String {
+    format!("unlink-{number:06}")
+}
+
+/// What a part's removals have come to, by the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Gone,
+    Failed(String),
+    /// Nobody has looked whether it is still there.
+    Open,
+    NotDone,
+}
+
+/// Adds up what a run did.
+///
+/// # Errors
+///
+/// Plans or journals that cannot be read.
+pub async fn add_up(state: &StateStore, record: &RunRecord) -> Result<Accounts, StateError> {
+    let mut books = Vec::new();
+    for epoch in &record.epochs {
+        if let Some(sealed_plan) = epoch.sealed_plan
+            && epoch.deletes_begun
+        {
+            let of = Epoch { run: record.run, number: epoch.number };
+            books.push(open_books(state, &of, sealed_plan).await?);
+        }
+    }
+    let mut accounts = Accounts::default();
+    let latest_deleted = record.epochs.last().is_some_and(|epoch| epoch.deletes_begun);
+    let mut shards: BTreeMap<String, Vec<(bool, &EpochBooks, &[FileRef], String)>> = BTreeMap::new();
+    for (number, book) in books.iter().enumerate() {
+        let is_latest = latest_deleted && number + 1 == books.len();
+        for plan in &book.plan.shards {
+            let task = sweep_task(&plan.scope);
+            let entry = (is_latest, book, plan.findings.parts.as_slice(), task.clone());
+            shards.entry(task).or_default().push(entry);
+        }
+        for (place, file) in book.plan.unlink.iter().enumerate() {
+            let task = unlink_task(place);
+            let entry = (is_latest, book, std::slice::from_ref(file), task.clone());
+            shards.entry(format!("{number} {task}")).or_default().push(entry);
+        }
+    }
+    let sums = shards.into_values().map(|epochs| async move { add_up_shard(state, epochs).await });
+    let mut sums = stream::iter(sums).buffer_unordered(SHARDS_AT_ONCE);
+    while let Some(sum) = sums.try_next().await? {
+        add(&mut accounts, sum);
+    }
+    Ok(accounts)
+}
+
+async fn open_books(state: &StateStore, epoch: &Epoch, sealed_plan: Digest) -> Result<EpochBooks, StateError> {
+    let file = FileRef { key: plan_key(epoch), sha256: sealed_plan, size: 0, items: 1 };
+    let bytes = state.read(&file).await?;
+    let plan = serde_json::from_slice(&bytes)
+        .map_err(|error| StateError::Format { key: file.key, problem: error.to_string() })?;
+    Ok(EpochBooks { plan, journal: read_journals(state, epoch).await? })
+}
+
+async fn add_up_shard(
+    state: &StateStore,
+    epochs: Vec<(bool, &EpochBooks, &[FileRef], String)>,
+) -> Result<Accounts, StateError> {
+    let mut accounts = Accounts::default();
+    // R5: the union by digest, over all epochs of the shard.
+    let mut gone: HashMap<Digest, (u64, bool)> = HashMap::new();
+    for (is_latest, books, parts, task) in epochs {
+        let batches = books.journal.get(&task);
+        for (number, file) in parts.iter().enumerate() {
+            let removals: Vec<Removal> = state.read_lines(file).await?;
+            let states = states_of(number, removals.len(), batches);
+            for (removal, state) in removals.iter().zip(states) {
+                count(&mut accounts, &mut gone, removal, &state, is_latest);
+            }
+        }
+    }
+    for (size, in_latest) in gone.into_values() {
+        accounts.deleted_blobs += 1;
+        accounts.freed_bytes += size;
+        if !in_latest {
+            accounts.deleted_before += 1;
+            accounts.deleted_before_bytes += size;
+        }
+    }
+    Ok(accounts)
+}
+
+fn states_of(part: usize, removals: usize, batches: Option<&BTreeMap<Batch, BatchEnd>>) -> Vec<State> {
+    let mut states = vec![State::NotDone; removals];
+    for (batch, end) in batches.into_iter().flatten().filter(|(batch, _)| batch.part == part) {
+        for place in batch.from..batch.to.min(removals) {
+            // What is gone stays gone: a later attempt that says otherwise never saw it.
+            if states[place] == State::Gone {
+                continue;
+            }
+            states[place] = match end {
+                BatchEnd::Open => State::Open,
+                BatchEnd::Ended(not_deleted) => match not_deleted.get(&(place - batch.from)) {
+                    None => State::Gone,
+                    Some(Fate::Failed(message)) => State::Failed(message.clone()),
+                    Some(Fate::Unknown(_)) => State::Open,
+                    Some(Fate::NotDone) => State::NotDone,
+                },
+            };
+        }
+    }
+    states
+}
+
+fn count(
+    accounts: &mut Accounts,
+    gone: &mut HashMap<Digest, (u64, bool)>,
+    removal: &Removal,
+    state: &State,
+    is_latest: bool,
+) {
+    if *state == State::Gone {
+        match removal.kind {
+            RemovalKind::Blob => {
+                if let Some(digest) = removal.blob() {
+                    let entry = gone.entry(digest).or_insert((removal.size, false));
+                    entry.1 |= is_latest;
+                }
+            }
+            RemovalKind::LayerLink => accounts.links.layer += 1,
+            RemovalKind::RevisionLink | RemovalKind::SignatureLink => accounts.links.revision += 1,
+            RemovalKind::TagIndexEntry | RemovalKind::TagCurrent => accounts.links.tag += 1,
+            RemovalKind::UploadFile => accounts.upload_bytes += removal.size,
+        }
+        return;
+    }
+    if !is_latest {
+        return;
+    }
+    match (removal.kind, state) {
+        (RemovalKind::Blob, State::Failed(_)) => accounts.failed_blobs += 1,
+        (RemovalKind::Blob, _) => accounts.not_attempted_blobs += 1,
+        _ => accounts.links_left += 1,
+    }
+    if let State::Failed(message) = state {
+        accounts.problems.push(Problem {
+            repository: None,
+            digest: removal.blob(),
+            kind: ProblemKind::DeleteFailed,
+            message: format!("{} could not be deleted: {message}", removal.key),
+        });
+    }
+}
+
+fn add(sum: &mut Accounts, other: Accounts) {
+    // Destructured, so that a new field cannot be forgotten.
+    let Accounts {
+        deleted_blobs,
+        freed_bytes,
+        failed_blobs,
+        not_attempted_blobs,
+        deleted_before,
+        deleted_before_bytes,
+        links: LinkCounts { layer, revision, tag },
+        links_left,
+        upload_bytes,
+        problems,
+    } = other;
+    sum.deleted_blobs += deleted_blobs;
+    sum.freed_bytes += freed_bytes;
+    sum.failed_blobs += failed_blobs;
+    sum.not_attempted_blobs += not_attempted_blobs;
+    sum.deleted_before += deleted_before;
+    sum.deleted_before_bytes += deleted_before_bytes;
+    sum.links.layer += layer;
+    sum.links.revision += revision;
+    sum.links.tag += tag;
+    sum.links_left += links_left;
+    sum.upload_bytes += upload_bytes;
+    sum.problems.extend(problems);
+}
+
+/// What went wrong while settling.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The state store.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The registry's storage.
+    #[error("registry: {0}")]
+    Registry(#[from] StoreError),
+}
+
+/// Settles the open batches of a run's epochs: looks which of their keys are still there, and writes it down. What is
+/// absent was freed by this run (R5). The caller has made sure that no request is under way any more.
+///
+/// Returns how many batches it settled.
+///
+/// # Errors
+///
+/// A store that fails; the batches that are left stay open.
+pub async fn settle_open_batches(
+    registry: &dyn Store,
+    state: &StateStore,
+    record: &RunRecord,
+) -> Result<u64, SettleError> {
+    let mut settled = 0;
+    for epoch in record.epochs.iter().filter(|epoch| epoch.deletes_begun) {
+        let Some(sealed_plan) = epoch.sealed_plan else { continue };
+        let of = Epoch { run: record.run, number: epoch.number };
+        let books = open_books(state, &of, sealed_plan).await?;
+        for (task, batches) in &books.journal {
+            let Some(parts) = parts_of(&books.plan, task) else { continue };
+            let journal = Journal::of_task(state.clone(), &of, task);
+            for (batch, end) in batches {
+                let Some(file) = parts.get(batch.part).filter(|_| is_unsettled(end)) else { continue };
+                let removals: Vec<Removal> = state.read_lines(file).await?;
+                let removals = &removals[batch.from.min(removals.len())..batch.to.min(removals.len())];
+                let not_deleted = look_at(registry, removals, end).await?;
+                journal.settle(*batch, not_deleted).await?;
+                settled += 1;
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// What of an unsettled batch is not gone.
+async fn look_at(
+    registry: &dyn Store,
+    removals: &[Removal],
+    end: &BatchEnd,
+) -> Result<Vec<(usize, Fate)>, StoreError> {
+    let mut not_deleted = Vec::new();
+    let mut unsure = Vec::new();
+    for (place, removal) in removals.iter().enumerate() {
+        let fate = match end {
+            BatchEnd::Open => Some(&Fate::NotDone),
+            BatchEnd::Ended(fates) => fates.get(&place),
+        };
+        match fate {
+            None => {}
+            Some(fate @ Fate::Failed(_)) => not_deleted.push((place, fate.clone())),
+            Some(Fate::Unknown(_) | Fate::NotDone) => unsure.push((place, removal.key.clone())),
+        }
+    }
+    let mut looks = stream::iter(unsure)
+        .map(|(place, key)| async move { Ok((place, is_there(registry, &key).await?)) })
+        .buffer_unordered(LOOKS_AT_ONCE);
+    while let Some((place, there)) = looks.try_next().await? {
+        if there {
+            not_deleted.push((place, Fate::NotDone));
+        }
+    }
+    Ok(not_deleted)
+}
+
+fn is_unsettled(end: &BatchEnd) -> bool {
+    match end {
+        BatchEnd::Open => true,
+        BatchEnd::Ended(fates) => fates.values().any(|fate| matches!(fate, Fate::Unknown(_))),
+    }
+}
+
+fn parts_of<'p>(plan: &'p PlanDocument, task: &str) -> Option<&'p [FileRef]> {
+    let shard = plan.shards.iter().find(|shard| sweep_task(&shard.scope) == task);
+    if let Some(shard) = shard {
+        return Some(&shard.findings.parts);
+    }
+    plan.unlink.iter().enumerate().find(|(place, _)| unlink_task(*place) == task).map(|(_, file)| std::slice::from_ref(file))
+}
+
+async fn is_there(registry: &dyn Store, key: &str) -> Result<bool, StoreError> {
+    // Listed, not read: the bytes may be many, and a listing is what the plan was made from.
+    let mut pages = registry.list(ListRange::prefix(key));
+    while let Some(page) = pages.try_next().await? {
+        if page.iter().any(|object| object.key == key) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(from: usize, to: usize, attempt: u32) -> Batch {
+        Batch { part: 0, from, to, attempt }
+    }
+
+    #[test]
+    fn a_removal_is_gone_if_any_attempt_says_so() {
+        let fates = |fates: Vec<(usize, Fate)>| BatchEnd::Ended(fates.into_iter().collect());
+        let batches = BTreeMap::from([
+            (batch(0, 2, 1), fates(vec![(1, Fate::Unknown("cut".to_owned()))])),
+            (batch(0, 2, 2), fates(vec![(0, Fate::NotDone)])),
+            (batch(2, 3, 1), BatchEnd::Open),
+            (batch(3, 4, 1), fates(vec![(0, Fate::Failed("no".to_owned()))])),
+        ]);
+        let states = states_of(0, 5, Some(&batches));
+        let expected =
+            [State::Gone, State::Gone, State::Open, State::Failed("no".to_owned()), State::NotDone];
+        assert_eq!(states, expected);
+    }
+}

@@ -1,0 +1,293 @@
+//! Owns the registry while it is pruned: takes the lock, renews it, writes the sealed plan's sha256 into it, gives it
+//! back.
+//!
+//! Upholds R10 and R11: the lock is changed by compare-and-set; when it cannot be renewed in time everything stops.
+//! On a filesystem an advisory file lock says at once whether the owner still lives; elsewhere its lease has to pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hardprune_common::authority::DELETE_TIMEOUT;
+use hardprune_common::clock;
+use hardprune_common::digest::Digest;
+use hardprune_common::lock::{LEASE, LOCK_KEY, LockDocument};
+use hardprune_common::run::Epoch;
+use hardprune_common::store::{
+    DeleteBatch, ExclusiveLock, KeyOutcome, ObjectVersion, PutCondition, Store, StoreError,
+};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// The file that a process holds an advisory lock on.
+const ADVISORY_KEY: &str = "hardprune/lock";
+const LARGEST_LOCK: u64 = 1 << 20;
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// Why the registry cannot be owned.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another run owns it.
+    #[error(
+        "{registry} is locked by {owner} (run {run}) since {since}; its lease was last renewed at {renewed}. \
+         Wait until it has ended; if it died, the lock can be taken over after {lapses}"
+    )]
+    Held {
+        /// The registry.
+        registry: String,
+        /// Who.
+        owner: String,
+        /// For which run.
+        run: String,
+        /// Since when.
+        since: jiff::Timestamp,
+        /// When the owner last said that it lives.
+        renewed: jiff::Timestamp,
+        /// When it can be taken over.
+        lapses: jiff::Timestamp,
+    },
+    /// The store does not keep two writers apart.
+    #[error(
+        "{registry} does not honour conditional writes (If-None-Match): two runs could own it at once. \
+         hardprune deletes nothing there"
+    )]
+    NotHonoured {
+        /// The registry.
+        registry: String,
+    },
+    /// The lock is no lock.
+    #[error("{registry}: {LOCK_KEY:?} cannot be read as a lock ({problem}); look at it, and remove it by hand")]
+    Unreadable {
+        /// The registry.
+        registry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The store failed.
+    #[error("the registry cannot be locked: {0}")]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug)]
+struct Held {
+    document: LockDocument,
+    version: ObjectVersion,
+}
+
+/// The registry's lock, held.
+#[derive(Debug)]
+pub struct RegistryLock {
+    registry: Arc<dyn Store>,
+    held: Arc<Mutex<Held>>,
+    renewing: JoinHandle<()>,
+    // Ends with the process, however it ends.
+    _advisory: Option<ExclusiveLock>,
+}
+
+impl RegistryLock {
+    /// Takes the lock for an epoch, and renews it from then on; `stop` is cancelled when that fails.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Held`] and a store that cannot hold a lock.
+    pub async fn take(
+        registry: Arc<dyn Store>,
+        epoch: &Epoch,
+        stop: CancellationToken,
+    ) -> Result<Self, LockError> {
+        let advisory = match registry.lock_exclusively(ADVISORY_KEY).await {
+            Ok(advisory) => advisory,
+            Err(StoreError::ConditionNotMet { .. }) => {
+                return Err(match read_lock(&*registry).await? {
+                    Some((document, _)) => held_by(&*registry, &document),
+                    None => LockError::Store(StoreError::ConditionNotMet {
+                        store: registry.identity().to_owned(),
+                        key: ADVISORY_KEY.to_owned(),
+                    }),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let now = registry.now().await?;
+        let document = LockDocument {
+            version: 1,
+            epoch: epoch.clone(),
+            owner: owner(),
+            since: now,
+            renewed: now,
+            lease_seconds: u32::try_from(LEASE.as_secs()).unwrap_or(u32::MAX),
+            sealed_plan: None,
+        };
+        let version = match read_lock(&*registry).await? {
+            None => {
+                if advisory.is_none() {
+                    prove_conditions(&*registry, epoch).await?;
+                }
+                write_lock(&*registry, &document, PutCondition::IfAbsent).await
+            }
+            Some((found, version)) => {
+                // R5: the predecessor's requests must have ended. With the advisory lock they ended with it.
+                let ended = clock::later(found.lapses(), DELETE_TIMEOUT);
+                if advisory.is_none() && now < ended {
+                    return Err(held_by(&*registry, &found));
+                }
+                warn!(owner = found.owner, run = %found.epoch.run, since = %found.since, "takes over the lock of a run that died");
+                write_lock(&*registry, &document, PutCondition::IfUnchanged(version)).await
+            }
+        };
+        let version = match version {
+            Ok(version) => version,
+            Err(StoreError::ConditionNotMet { .. }) => {
+                let found = read_lock(&*registry).await?;
+                let (document, _) = found.unwrap_or((document, ObjectVersion(String::new())));
+                return Err(held_by(&*registry, &document));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let held = Arc::new(Mutex::new(Held { document, version }));
+        let renewing = tokio::spawn(renew(Arc::clone(&registry), Arc::clone(&held), stop));
+        Ok(Self { registry, held, renewing, _advisory: advisory })
+    }
+
+    /// Writes the sha256 of the sealed plan into the lock: from now on it may be carried out.
+    ///
+    /// # Errors
+    ///
+    /// A lock that was lost, or a store that fails.
+    pub async fn allow(&self, sealed_plan: Digest) -> Result<(), StoreError> {
+        let mut held = self.held.lock().await;
+        held.document.sealed_plan = Some(sealed_plan);
+        rewrite(&*self.registry, &mut held).await
+    }
+
+    /// Gives the lock back, if it is still ours.
+    pub async fn give_back(self) {
+        self.renewing.abort();
+        let mut held = self.held.lock().await;
+        // Written once more, by compare-and-set: only who still owns it may remove it.
+        held.document.sealed_plan = None;
+        let still_ours = rewrite(&*self.registry, &mut held).await;
+        let removed = match still_ours {
+            Ok(()) => remove_own(&*self.registry, LOCK_KEY).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(problem) = removed {
+            warn!(problem, "the registry's lock could not be given back; it lapses by itself");
+        }
+    }
+}
+
+async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        let mut held = held.lock().await;
+        match rewrite(&*registry, &mut held).await {
+            Ok(()) => {}
+            Err(StoreError::ConditionNotMet { .. }) => {
+                error!("the registry's lock was taken by another; stops");
+                return stop.cancel();
+            }
+            Err(problem) => {
+                // Whoever deletes looks at the lease itself; here the epoch ends before it has passed.
+                let lapses = held.document.lapses();
+                let now = registry.now().await.unwrap_or_else(|_| clock::machine_now());
+                warn!(%problem, %lapses, "the registry's lock could not be renewed");
+                if clock::later(now, RENEW_EVERY + DELETE_TIMEOUT) >= lapses {
+                    error!("the registry's lock is about to lapse; stops");
+                    return stop.cancel();
+                }
+            }
+        }
+    }
+}
+
+async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), StoreError> {
+    held.document.renewed = registry.now().await?;
+    let condition = PutCondition::IfUnchanged(held.version.clone());
+    match write_lock(registry, &held.document, condition).await {
+        Ok(version) => {
+            held.version = version;
+            Ok(())
+        }
+        Err(error) => {
+            // Our own write may have happened without an answer: then the lock says exactly what we wrote.
+            match read_lock(registry).await {
+                Ok(Some((found, version))) if found == held.document => {
+                    held.version = version;
+                    Ok(())
+                }
+                _ => Err(error),
+            }
+        }
+    }
+}
+
+async fn read_lock(registry: &dyn Store) -> Result<Option<(LockDocument, ObjectVersion)>, LockError> {
+    match registry.get(LOCK_KEY, 0, LARGEST_LOCK).await {
+        Ok(object) => match serde_json::from_slice(&object.bytes) {
+            Ok(document) => Ok(Some((document, object.version))),
+            Err(error) => Err(LockError::Unreadable {
+                registry: registry.identity().to_owned(),
+                problem: error.to_string(),
+            }),
+        },
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write_lock(
+    registry: &dyn Store,
+    document: &LockDocument,
+    condition: PutCondition,
+) -> Result<ObjectVersion, StoreError> {
+    // A lock's document has no map with keys that are no text: it can always be written.
+    let bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    registry.put(LOCK_KEY, bytes.into(), condition).await
+}
+
+/// Tests that of two writers under a condition only one wins.
+async fn prove_conditions(registry: &dyn Store, epoch: &Epoch) -> Result<(), LockError> {
+    let key = format!("hardprune/probe-{}-{}", epoch.run, epoch.number);
+    let not_honoured = || LockError::NotHonoured { registry: registry.identity().to_owned() };
+    registry.put(&key, "1".into(), PutCondition::IfAbsent).await?;
+    let again = registry.put(&key, "2".into(), PutCondition::IfAbsent).await;
+    let stale = PutCondition::IfUnchanged(ObjectVersion("\"00000000000000000000000000000000\"".to_owned()));
+    let stale = registry.put(&key, "3".into(), stale).await;
+    if let Err(problem) = remove_own(registry, &key).await {
+        warn!(problem, key, "a probe could not be removed");
+    }
+    for answer in [again, stale] {
+        match answer {
+            Err(StoreError::ConditionNotMet { .. }) => {}
+            Ok(_) => return Err(not_honoured()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn remove_own(registry: &dyn Store, key: &str) -> Result<(), String> {
+    let batch = DeleteBatch::own_files(vec![key.to_owned()], DELETE_TIMEOUT).map_err(|error| error.to_string())?;
+    match registry.delete(batch).await.as_slice() {
+        [KeyOutcome::Deleted] => Ok(()),
+        outcomes => Err(format!("{outcomes:?}")),
+    }
+}
+
+fn held_by(registry: &dyn Store, found: &LockDocument) -> LockError {
+    LockError::Held {
+        registry: registry.identity().to_owned(),
+        owner: found.owner.clone(),
+        run: found.epoch.run.to_string(),
+        since: found.since,
+        renewed: found.renewed,
+        lapses: clock::later(found.lapses(), DELETE_TIMEOUT),
+    }
+}
+
+fn owner() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("process {} on {host}", std::process::id())
+}

@@ -1,0 +1,370 @@
+//! The run's report: one JSON document (schema: `docs/report.schema.json`), and the lines that operators know from
+//! OpenShift's hard prune.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hardprune_common::problem::{Problem, ProblemKind};
+use hardprune_common::run::RunId;
+use hardprune_common::seal::{MarkDocument, PlanDocument};
+use hardprune_common::store::RequestCounts;
+use hardprune_common::task::ManifestCounts;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::{Accounts, LinkCounts};
+use crate::human;
+use crate::run_record::{Mode, RunOptions, RunRecord};
+
+/// Problems that the report itself holds; all of them are in the state store.
+pub const FIRST_PROBLEMS: usize = 20;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// To its end.
+    Completed,
+    /// Before it, and can be resumed.
+    Stopped,
+    /// A guard refused: nothing was deleted.
+    Refused,
+    /// By an error: nothing was deleted.
+    Failed,
+}
+
+/// Blobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobCounts {
+    /// All that were listed: `referenced + young + orphaned`.
+    pub scanned: u64,
+    /// Those that may be referenced.
+    pub referenced: u64,
+    /// Those that nothing references, older than the cutoff: `deleted + failed + not_attempted`.
+    pub orphaned: u64,
+    /// Those that nothing references, newer than the cutoff.
+    pub young: u64,
+    /// Those that are gone.
+    pub deleted: u64,
+    /// Those that the store refused to delete.
+    pub failed: u64,
+    /// Those that are still to do, or not in the reviewed plan.
+    pub not_attempted: u64,
+    /// Keys that are not canonical: left alone.
+    pub unrecognized_keys: u64,
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteCounts {
+    /// Of all blobs listed.
+    pub scanned: u64,
+    /// Of the orphans.
+    pub orphaned: u64,
+    /// Of the young.
+    pub young: u64,
+    /// Of the blobs that this run's deletes removed, each digest counted once.
+    pub freed: u64,
+    /// Of the blobs that its deletes only hid, because the bucket keeps versions.
+    pub hidden: u64,
+    /// Of abandoned uploads that went, or would go.
+    pub uploads: u64,
+}
+
+/// The filters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct FilterFigures {
+    /// Digests in them.
+    pub items: u64,
+    /// Their files' bytes.
+    pub bytes: u64,
+    /// The rate asked for.
+    pub false_positive_rate: f64,
+    /// Orphans that are likely kept by chance until the next run.
+    pub expected_kept_by_chance: f64,
+}
+
+/// How long the stages took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    /// Listing repositories and reading manifests.
+    pub mark: f64,
+    /// Building filters.
+    pub seal: f64,
+    /// Listing blobs and deciding.
+    pub plan: f64,
+    /// Removing links of dead manifests.
+    pub unlink: f64,
+    /// Deleting.
+    pub sweep: f64,
+    /// From start to end.
+    pub total: f64,
+}
+
+/// What was found wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problems {
+    /// How many.
+    pub total: u64,
+    /// By kind.
+    pub by_kind: BTreeMap<ProblemKind, u64>,
+    /// The first ones.
+    pub first: Vec<Problem>,
+}
+
+/// The run's report. Fields are added, never changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The format's version: 1.
+    pub version: u32,
+    /// The program and its version.
+    pub tool: String,
+    /// The run.
+    pub run: RunId,
+    /// How many epochs it took.
+    pub epochs: u32,
+    /// The identity of the registry's storage.
+    pub registry: String,
+    /// What it was to do.
+    pub mode: Mode,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How it is known that nothing was written meanwhile.
+    pub read_only: String,
+    /// Where references came from.
+    pub sources: Vec<String>,
+    /// By what options.
+    pub options: RunOptions,
+    /// What is younger stayed.
+    pub cutoff: Option<Timestamp>,
+    /// By the store's clock.
+    pub started: Timestamp,
+    /// By the store's clock.
+    pub finished: Timestamp,
+    /// Repositories.
+    pub repositories: u64,
+    /// Those of which nothing goes, because their manifests could not all be read.
+    pub frozen_repositories: u64,
+    /// Manifests.
+    pub manifests: ManifestCounts,
+    /// Distinct references.
+    pub references: u64,
+    /// Blobs.
+    pub blobs: BlobCounts,
+    /// Bytes.
+    pub bytes: ByteCounts,
+    /// Links that are gone; in a check, that would go.
+    pub links: LinkCounts,
+    /// The filters.
+    pub filter: FilterFigures,
+    /// Shards listed.
+    pub shards: u64,
+    /// Workers.
+    pub workers: u64,
+    /// Requests to the registry's storage.
+    pub requests: RequestCounts,
+    /// How long it took.
+    pub seconds: Seconds,
+    /// What was found wrong.
+    pub problems: Problems,
+    /// The error that ended it, where one did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+impl Report {
+    /// An empty report of a run.
+    #[must_use]
+    pub fn new(record: &RunRecord, outcome: Outcome, finished: Timestamp) -> Self {
+        Self {
+            version: 1,
+            tool: concat!("hardprune ", env!("CARGO_PKG_VERSION")).to_owned(),
+            run: record.run,
+            epochs: record.epoch().number,
+            registry: record.registry.clone(),
+            mode: record.mode,
+            outcome,
+            read_only: "assumed".to_owned(),
+            sources: vec!["storage".to_owned()],
+            options: record.options.clone(),
+            cutoff: None,
+            started: record.started,
+            finished,
+            repositories: 0,
+            frozen_repositories: 0,
+            manifests: ManifestCounts::default(),
+            references: 0,
+            blobs: BlobCounts::default(),
+            bytes: ByteCounts::default(),
+            links: LinkCounts::default(),
+            filter: FilterFigures {
+                false_positive_rate: record.options.false_positive_rate,
+                ..FilterFigures::default()
+            },
+            shards: 0,
+            workers: 1,
+            requests: record.epochs.iter().fold(RequestCounts::default(), |sum, epoch| sum.plus(epoch.requests)),
+            seconds: Seconds::default(),
+            problems: Problems::default(),
+            error: None,
+        }
+    }
+
+    /// Takes in what marking found.
+    pub fn add_mark(&mut self, mark: &MarkDocument) {
+        self.cutoff = Some(mark.cutoff);
+        self.references = mark.references;
+        for range in &mark.ranges {
+            let findings = &range.findings;
+            self.repositories += findings.repositories;
+            self.frozen_repositories += findings.frozen_repositories;
+            self.manifests.read += findings.manifests.read;
+            self.manifests.missing += findings.manifests.missing;
+            self.manifests.corrupt += findings.manifests.corrupt;
+            self.manifests.unknown_type += findings.manifests.unknown_type;
+            self.blobs.unrecognized_keys += findings.unrecognized_keys;
+            self.bytes.uploads += findings.upload_bytes;
+            for (kind, count) in &findings.problem_counts {
+                *self.problems.by_kind.entry(*kind).or_default() += count;
+                self.problems.total += count;
+            }
+        }
+        self.filter.items = mark.filters.iter().map(|filter| filter.filter.items).sum();
+        self.filter.bytes = mark.filters.iter().map(|filter| filter.filter.size).sum();
+        self.shards = mark.filters.len() as u64;
+    }
+
+    /// Takes in what planning found.
+    pub fn add_plan(&mut self, plan: &PlanDocument) {
+        let totals = &plan.totals;
+        self.blobs.scanned += totals.scanned;
+        self.blobs.referenced += totals.referenced;
+        self.blobs.young += totals.young;
+        self.blobs.orphaned += totals.orphaned;
+        self.blobs.unrecognized_keys += totals.unrecognized_keys;
+        self.blobs.not_attempted = totals.orphaned;
+        self.bytes.scanned += totals.scanned_bytes;
+        self.bytes.young += totals.young_bytes;
+        self.bytes.orphaned += totals.orphaned_bytes;
+        #[expect(clippy::cast_precision_loss, reason = "an expected value")]
+        let orphaned = totals.orphaned as f64;
+        self.filter.expected_kept_by_chance = orphaned * self.filter.false_positive_rate;
+    }
+
+    /// Takes in what was deleted, in all epochs.
+    pub fn add_accounts(&mut self, accounts: &Accounts, hidden: bool) {
+        self.blobs.scanned += accounts.deleted_before;
+        self.blobs.orphaned += accounts.deleted_before;
+        self.bytes.scanned += accounts.deleted_before_bytes;
+        self.bytes.orphaned += accounts.deleted_before_bytes;
+        self.blobs.deleted = accounts.deleted_blobs;
+        self.blobs.failed = accounts.failed_blobs;
+        self.blobs.not_attempted = self.blobs.orphaned.saturating_sub(accounts.deleted_blobs + accounts.failed_blobs);
+        if hidden {
+            self.bytes.hidden = accounts.freed_bytes;
+        } else {
+            self.bytes.freed = accounts.freed_bytes;
+        }
+        self.links = accounts.links;
+        self.bytes.uploads = accounts.upload_bytes;
+        self.add_problems(&accounts.problems);
+    }
+
+    /// Takes in problems that no mark counted.
+    pub fn add_problems(&mut self, problems: &[Problem]) {
+        for problem in problems {
+            *self.problems.by_kind.entry(problem.kind).or_default() += 1;
+            self.problems.total += 1;
+        }
+        self.add_first(problems);
+    }
+
+    /// Shows problems that a mark has counted.
+    pub fn add_first(&mut self, problems: &[Problem]) {
+        let room = FIRST_PROBLEMS.saturating_sub(self.problems.first.len());
+        self.problems.first.extend(problems.iter().take(room).cloned());
+    }
+
+    /// The report for people, without the closing lines.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<22}{value}");
+        };
+        line("run", format!("{} ({})", self.run, outcome_in_words(self)));
+        line("registry", self.registry.clone());
+        let frozen = match self.frozen_repositories {
+            0 => String::new(),
+            frozen => format!(", {frozen} of them frozen (nothing of them goes; see problems)"),
+        };
+        line("repositories", format!("{}{frozen}", self.repositories));
+        line("manifests read", self.manifests.read.to_string());
+        let BlobCounts { scanned, referenced, young, orphaned, .. } = self.blobs;
+        line("blobs", format!("{scanned} ({})", human::bytes(self.bytes.scanned)));
+        line("  referenced", referenced.to_string());
+        line("  young", format!("{young} ({})", human::bytes(self.bytes.young)));
+        line("  orphaned", format!("{orphaned} ({})", human::bytes(self.bytes.orphaned)));
+        if self.mode == Mode::Delete {
+            line("  deleted", self.blobs.deleted.to_string());
+            if self.blobs.failed + self.blobs.not_attempted > 0 {
+                line("  failed", self.blobs.failed.to_string());
+                line("  not attempted", self.blobs.not_attempted.to_string());
+            }
+        }
+        let links = self.links;
+        if links != LinkCounts::default() {
+            let counts = format!("{} layer, {} revision, {} tag history", links.layer, links.revision, links.tag);
+            line(if self.mode == Mode::Check { "links to delete" } else { "links deleted" }, counts);
+        }
+        if self.bytes.uploads > 0 {
+            line("abandoned uploads", human::bytes(self.bytes.uploads));
+        }
+        if self.bytes.hidden > 0 {
+            let hidden = human::bytes(self.bytes.hidden);
+            line("hidden, not freed", format!("{hidden} (the bucket keeps versions)"));
+        }
+        if self.blobs.unrecognized_keys > 0 {
+            line("unrecognized keys", format!("{} (left alone)", self.blobs.unrecognized_keys));
+        }
+        line("seconds", format!("{:.1}", self.seconds.total));
+        if self.problems.total > 0 {
+            let kinds: Vec<_> = self.problems.by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            line("problems", format!("{}: {}", self.problems.total, kinds.join(", ")));
+            for problem in &self.problems.first {
+                let place = problem.repository.as_deref().unwrap_or("-");
+                let digest = problem.digest.map(|digest| format!(" {digest}")).unwrap_or_default();
+                let _ = writeln!(text, "  {place}{digest}: {}: {}", problem.kind, problem.message);
+            }
+        }
+        text
+    }
+
+    /// The lines that operators and their scripts know. `command` is what would do what a check only says.
+    #[must_use]
+    pub fn closing_lines(&self, command: &str) -> String {
+        match self.mode {
+            Mode::Check => format!(
+                "Would delete {} blobs\nWould free up {} of disk space\nUse `{command}` to delete them\n",
+                self.blobs.orphaned,
+                human::bytes(self.bytes.orphaned),
+            ),
+            Mode::Delete => format!(
+                "Deleted {} blobs\nFreed up {} of disk space\n",
+                self.blobs.deleted,
+                human::bytes(self.bytes.freed),
+            ),
+        }
+    }
+}
+
+fn outcome_in_words(report: &Report) -> &'static str {
+    match (report.outcome, report.mode) {
+        (Outcome::Completed, Mode::Check) => "check, completed",
+        (Outcome::Completed, Mode::Delete) => "delete, completed",
+        (Outcome::Stopped, _) => "stopped; continue with --resume",
+        (Outcome::Refused, _) => "refused, nothing deleted",
+        (Outcome::Failed, _) => "failed, nothing deleted",
+    }
+}

@@ -1,0 +1,147 @@
+//! The run record: what a run is, for the one that resumes or reads it. Lies in the state store as `run.json`.
+
+use std::time::Duration;
+
+use hardprune_common::digest::Digest;
+use hardprune_common::run::{Epoch, RunId};
+use hardprune_common::shard::ShardDigits;
+use hardprune_common::state::{StateError, StateStore, run_folder};
+use hardprune_common::store::RequestCounts;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What a run is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Say what would go.
+    Check,
+    /// Delete it.
+    Delete,
+}
+
+/// The options that a run keeps through all its epochs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// What is younger stays.
+    pub keep_younger_than_seconds: u64,
+    /// Whether revisions that no tag needs are dead.
+    pub delete_untagged: bool,
+    /// Whether repositories with revisions and no tag are what they seem.
+    pub accept_untagged_repositories: bool,
+    /// Uploads older than this go.
+    pub purge_uploads_older_than_seconds: Option<u64>,
+    /// Whether revisions whose manifest is missing are dead.
+    pub prune_broken: bool,
+    /// Whether the last links of repositories without revisions go.
+    pub delete_empty_repositories: bool,
+    /// The filters' rate.
+    pub false_positive_rate: f64,
+    /// Whether deletes that only hide are wanted.
+    pub accept_versioned: bool,
+    /// A number that fixes the filters' seed; random where there is none.
+    pub filter_seed: Option<u64>,
+    /// The run whose reviewed plan is carried out.
+    pub plan: Option<RunId>,
+}
+
+impl RunOptions {
+    /// How old a thing must be to go.
+    #[must_use]
+    pub fn keep_younger_than(&self) -> Duration {
+        Duration::from_secs(self.keep_younger_than_seconds)
+    }
+}
+
+/// What was sealed and done in one epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Counted from 1.
+    pub number: u32,
+    /// By the store's clock.
+    pub started: Timestamp,
+    /// The sha256 of its sealed plan, once there is one.
+    pub sealed_plan: Option<Digest>,
+    /// Whether deletes may have begun.
+    pub deletes_begun: bool,
+    /// Requests to the registry's storage, as far as they were noted.
+    pub requests: RequestCounts,
+}
+
+/// What a run is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The format's version: 1.
+    pub version: u32,
+    /// Its id.
+    pub run: RunId,
+    /// The identity of the registry's storage.
+    pub registry: String,
+    /// What it is to do.
+    pub mode: Mode,
+    /// By what options.
+    pub options: RunOptions,
+    /// By the store's clock.
+    pub started: Timestamp,
+    /// How shards are cut in all its epochs, once that is known.
+    pub shard_digits: Option<ShardDigits>,
+    /// Its epochs.
+    pub epochs: Vec<EpochRecord>,
+    /// Whether it is over: a run that is not can be resumed.
+    pub ended: bool,
+}
+
+impl RunRecord {
+    /// The latest epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch { run: self.run, number: self.epochs.last().map_or(1, |epoch| epoch.number) }
+    }
+
+    /// Begins the next epoch (R11).
+    pub fn begin_epoch(&mut self, started: Timestamp) -> Epoch {
+        let number = self.epochs.last().map_or(1, |epoch| epoch.number + 1);
+        let requests = RequestCounts::default();
+        self.epochs.push(EpochRecord { number, started, sealed_plan: None, deletes_begun: false, requests });
+        self.epoch()
+    }
+
+    /// Whether deletes may have begun in any epoch.
+    #[must_use]
+    pub fn deletes_begun(&self) -> bool {
+        self.epochs.iter().any(|epoch| epoch.deletes_begun)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// The state store's.
+    pub async fn save(&self, state: &StateStore) -> Result<(), StateError> {
+        state.write_json(&record_key(self.run), self).await.map(|_| ())
+    }
+
+    /// Reads a run's record.
+    ///
+    /// # Errors
+    ///
+    /// The state store's.
+    pub async fn load(state: &StateStore, run: RunId) -> Result<Self, StateError> {
+        state.read_json(&record_key(run)).await
+    }
+}
+
+fn record_key(run: RunId) -> String {
+    format!("{}run.json", run_folder(run))
+}
+
+/// The runs in a state store, oldest first.
+///
+/// # Errors
+///
+/// The state store's.
+pub async fn list_runs(state: &StateStore) -> Result<Vec<RunId>, StateError> {
+    let folder = format!("{}runs/", hardprune_common::store::OWN_FOLDER);
+    let names = state.list_folders(&folder).await?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
