@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::cloud::{RetryPolicy, S3Config, open_s3};
+use super::cloud::{AzureConfig, GcsConfig, RetryPolicy, S3Config, open_azure, open_gcs, open_s3};
 use crate::store::{Store, StoreError};
 
 /// Settings of a store by name: those of the `object_store` crate (`access_key_id`, `region`, `endpoint`, …), and
@@ -236,13 +236,18 @@ impl StorageLocation {
         check_folder(folder).map_err(|problem| configuration(&unnamed, problem))?;
         let display = display(kind, container, folder);
         let server = match kind {
-            StoreKind::S3 => S3Config::resolve(&settings, &environment)
-                .map_err(|problem| configuration(&display, &problem))?
-                .foreign_endpoint(container),
-            StoreKind::Folder | StoreKind::Gcs | StoreKind::Azure => {
-                return Err(configuration(&display, "this kind of store is not supported yet"));
+            StoreKind::Folder => Err("a folder has no bucket".to_owned()),
+            StoreKind::S3 => {
+                S3Config::resolve(&settings, &environment).map(|config| config.foreign_endpoint(container))
+            }
+            StoreKind::Gcs => {
+                GcsConfig::resolve(&settings, &environment).map(|config| config.foreign_endpoint())
+            }
+            StoreKind::Azure => {
+                AzureConfig::resolve(&settings, &environment).map(|config| Some(config.endpoint()))
             }
         };
+        let server = server.map_err(|problem| configuration(&display, &problem))?;
         let identity = match server {
             Some(server) => format!("{display} at {server}"),
             None => display,
@@ -318,19 +323,16 @@ impl StorageLocation {
     ///
     /// Settings or credentials that cannot be used; for a folder, one that is not there.
     pub fn open(&self, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+        let (identity, container, folder) = (self.identity.clone(), &self.container, &self.folder);
         let opened = match self.kind {
             // filesystem arm: wired on main
             StoreKind::Folder => Err("folders are not supported yet".to_owned()),
-            StoreKind::S3 => S3Config::resolve(&self.settings, &self.environment).and_then(|config| {
-                open_s3(
-                    self.identity.clone(),
-                    &self.container,
-                    &self.folder,
-                    &config,
-                    options,
-                )
-            }),
-            StoreKind::Gcs | StoreKind::Azure => Err("this kind of store is not supported yet".to_owned()),
+            StoreKind::S3 => S3Config::resolve(&self.settings, &self.environment)
+                .and_then(|config| open_s3(identity, container, folder, &config, options)),
+            StoreKind::Gcs => GcsConfig::resolve(&self.settings, &self.environment)
+                .and_then(|config| open_gcs(identity, container, folder, &config, options)),
+            StoreKind::Azure => AzureConfig::resolve(&self.settings, &self.environment)
+                .and_then(|config| open_azure(identity, container, folder, &config, options)),
         };
         match opened {
             Ok(store) => Ok(Arc::new(store)),

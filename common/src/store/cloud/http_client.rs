@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use object_store::ClientOptions;
 use object_store::client::{Certificate, HttpClient};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use url::{Host, Url};
 
 use crate::store::location::is_true;
@@ -91,6 +91,15 @@ impl HttpSettings {
             }
         }
         Ok(options)
+    }
+}
+
+/// How `object_store` retries the requests that get credentials; it makes no others for us.
+pub(super) fn credential_retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(20),
     }
 }
 

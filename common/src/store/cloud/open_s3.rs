@@ -4,17 +4,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{BackoffConfig, RetryConfig};
 use url::Url;
 
 use super::CloudStore;
 use super::answers::describe;
 use super::aws_profile::AwsProfile;
 use super::connector::Connector;
-use super::http_client::{HttpSettings, endpoint_text, is_loopback, parse_endpoint};
+use super::http_client::{HttpSettings, credential_retry, endpoint_text, is_loopback, parse_endpoint};
 use super::s3::{S3, S3Authorizer};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
@@ -31,8 +29,7 @@ pub(crate) struct S3Config {
     /// A server that is not AWS's.
     endpoint: Option<Url>,
     region: String,
-    ca_files: Vec<PathBuf>,
-    skip_verify: bool,
+    http: HttpSettings,
 }
 
 impl S3Config {
@@ -87,8 +84,7 @@ impl S3Config {
             encryption,
             endpoint,
             region,
-            ca_files: http.ca_files,
-            skip_verify: http.skip_verify,
+            http,
         })
     }
 
@@ -141,10 +137,9 @@ pub(crate) fn open_s3(
     let parsed = Url::parse(&place_url)
         .map_err(|error| format!("the bucket {bucket:?} makes no valid address ({error})"))?;
     let http = HttpSettings {
-        ca_files: config.ca_files.clone(),
-        skip_verify: config.skip_verify,
         no_proxy: is_loopback(&parsed),
         concurrency: options.concurrency,
+        ..config.http.clone()
     };
     let credentials = if config.flag(AmazonS3ConfigKey::SkipSignature) {
         None
@@ -183,15 +178,6 @@ pub(crate) fn open_s3(
         options.concurrency,
     );
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
-}
-
-/// How `object_store` retries the requests that get credentials; it makes no others for us.
-pub(super) fn credential_retry() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(20),
-    }
 }
 
 fn environment_values(environment: &Environment) -> Vec<(AmazonS3ConfigKey, String)> {
