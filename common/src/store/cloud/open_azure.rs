@@ -46,7 +46,9 @@ impl AzureConfig {
                 continue;
             }
             let key = AzureConfigKey::from_str(name)
-                .map_err(|_| format!("{name:?} is no setting of an Azure store"))?;
+                .ok()
+                .filter(is_honoured)
+                .ok_or_else(|| format!("{name:?} is no setting of an Azure store"))?;
             values.insert(key, value.to_owned());
         }
         for (key, value) in environment_values(environment, values.keys().any(is_secret))? {
@@ -128,13 +130,7 @@ pub(crate) fn open_azure(
             .with_container_name(container);
         let for_credentials = config.values.iter().filter(|(key, _)| {
             // Addresses are ours to make, and the emulator is an address and a key like any other.
-            !matches!(
-                key,
-                AzureConfigKey::UseEmulator
-                    | AzureConfigKey::Endpoint
-                    | AzureConfigKey::ContainerName
-                    | AzureConfigKey::Client(_)
-            )
+            !matches!(key, AzureConfigKey::UseEmulator | AzureConfigKey::Endpoint)
         });
         for (key, value) in for_credentials {
             builder = builder.with_config(*key, value);
@@ -180,7 +176,7 @@ fn environment_values(
             values.entry(key).or_insert_with(|| value.to_owned());
         }
     }
-    values.retain(|key, _| *key != AzureConfigKey::ContainerName && !(own_secret && is_secret(key)));
+    values.retain(|key, _| is_honoured(key) && !(own_secret && is_secret(key)));
     Ok(values)
 }
 
@@ -223,6 +219,18 @@ fn read_connection_string(text: &str, values: &mut HashMap<AzureConfigKey, Strin
         values.insert(AzureConfigKey::SasKey, signature.to_owned());
     }
     Ok(())
+}
+
+/// Whether a setting has an effect here: one that is passed over in silence would deceive who set it.
+fn is_honoured(key: &AzureConfigKey) -> bool {
+    !matches!(
+        key,
+        AzureConfigKey::Client(_)
+            | AzureConfigKey::ContainerName
+            | AzureConfigKey::DisableTagging
+            | AzureConfigKey::EncryptionKey
+            | AzureConfigKey::UseFabricEndpoint
+    )
 }
 
 fn is_secret(key: &AzureConfigKey) -> bool {

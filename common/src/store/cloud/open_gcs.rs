@@ -43,7 +43,9 @@ impl GcsConfig {
                 name
             };
             let key = GoogleConfigKey::from_str(name)
-                .map_err(|_| format!("{name:?} is no setting of a Google Cloud store"))?;
+                .ok()
+                .filter(is_honoured)
+                .ok_or_else(|| format!("{name:?} is no setting of a Google Cloud store"))?;
             values.insert(key, value.to_owned());
         }
         let own_credentials = values.keys().any(is_credential);
@@ -135,6 +137,11 @@ pub(crate) fn open_gcs(
         options.concurrency,
     );
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
+}
+
+/// Whether a setting has an effect here: one that is passed over in silence would deceive who set it.
+fn is_honoured(key: &GoogleConfigKey) -> bool {
+    is_credential(key) || matches!(key, GoogleConfigKey::BaseUrl | GoogleConfigKey::SkipSignature)
 }
 
 fn is_credential(key: &GoogleConfigKey) -> bool {

@@ -51,7 +51,9 @@ impl S3Config {
                 continue;
             }
             let key = AmazonS3ConfigKey::from_str(name)
-                .map_err(|_| format!("{name:?} is no setting of an S3 store"))?;
+                .ok()
+                .filter(is_honoured)
+                .ok_or_else(|| format!("{name:?} is no setting of an S3 store"))?;
             values.insert(key, value.to_owned());
         }
         let own_keys = values.contains_key(&AmazonS3ConfigKey::AccessKeyId);
@@ -191,7 +193,7 @@ fn environment_values(environment: &Environment) -> Vec<(AmazonS3ConfigKey, Stri
             Some((key, value.to_owned()))
         })
         .filter(|(key, _)| !(ignore_endpoints && is_endpoint(key)))
-        .filter(|(key, _)| *key != AmazonS3ConfigKey::Bucket)
+        .filter(|(key, _)| is_honoured(key))
         .collect()
 }
 
@@ -256,6 +258,22 @@ fn is_static_key(key: &AmazonS3ConfigKey) -> bool {
         key,
         AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SecretAccessKey | AmazonS3ConfigKey::Token
     )
+}
+
+/// Whether a setting has an effect here: one that is passed over in silence would deceive who set it.
+fn is_honoured(key: &AmazonS3ConfigKey) -> bool {
+    is_credential(key)
+        || is_endpoint(key)
+        || matches!(
+            key,
+            AmazonS3ConfigKey::Region
+                | AmazonS3ConfigKey::DefaultRegion
+                | AmazonS3ConfigKey::VirtualHostedStyleRequest
+                | AmazonS3ConfigKey::SkipSignature
+                | AmazonS3ConfigKey::UnsignedPayload
+                | AmazonS3ConfigKey::RequestPayer
+                | AmazonS3ConfigKey::DisableBulkDelete
+        )
 }
 
 fn is_credential(key: &AmazonS3ConfigKey) -> bool {
