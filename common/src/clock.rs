@@ -28,3 +28,9 @@ pub fn later(time: Timestamp, by: Duration) -> Timestamp {
 pub fn earlier(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
+
+/// How long ago an instant was.
+#[must_use]
+pub fn since(instant: Instant) -> Duration {
+    monotonic_now().saturating_duration_since(instant)
+}

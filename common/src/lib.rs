@@ -3,4 +3,20 @@
 
 pub mod authority;
 pub mod clock;
+pub mod digest;
+pub mod filter;
+pub mod journal;
+pub mod layout;
+pub mod link;
+pub mod lock;
+pub mod manifest;
+pub mod problem;
+pub mod queue;
+pub mod removal;
+pub mod run;
+pub mod seal;
+pub mod segment;
+pub mod shard;
+pub mod state;
 pub mod store;
+pub mod task;

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 pub mod cloud;
 mod delete_batch;
 mod error;
+pub mod filesystem;
 pub mod location;
 mod requests;
 
-pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile};
+pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile, OWN_FOLDER};
 pub use error::StoreError;
 pub use requests::{RequestCounter, RequestCounts, RequestKind};
 
@@ -189,7 +190,31 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What the answers so far said about versions.
     fn versioning(&self) -> Versioning;
+
+    /// Takes an advisory lock that ends with this process, where the store has such a thing: a filesystem has.
+    /// `None` where it has not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::ConditionNotMet`] where another process holds it.
+    async fn lock_exclusively(&self, _key: &str) -> Result<Option<ExclusiveLock>, StoreError> {
+        Ok(None)
+    }
+
+    /// Removes the folders of repositories that hold no file at all, where folders exist by themselves: on a
+    /// filesystem. Returns how many repositories went.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read.
+    async fn remove_empty_repositories(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
+
+/// An advisory lock, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct ExclusiveLock(#[expect(dead_code, reason = "held for its Drop")] std::fs::File);
 
 /// The longest that one read may take, its retries not counted.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);

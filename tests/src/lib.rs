@@ -1,1 +1,14 @@
-//! placeholder
+//! Fixtures, simulators and the independent checker that hardprune's end-to-end tests and benchmarks stand on.
+
+pub mod checker;
+pub mod content;
+pub mod docker_registry;
+pub mod fuzz_bodies;
+pub mod generate;
+pub mod inventory;
+pub mod manifests;
+pub mod pull;
+pub mod push;
+pub mod s3_server;
+pub mod storage_writer;
+pub mod truth;

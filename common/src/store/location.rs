@@ -10,6 +10,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::cloud::{AzureConfig, GcsConfig, RetryPolicy, S3Config, open_azure, open_gcs, open_s3};
+use super::filesystem::FilesystemStore;
 use crate::store::{Store, StoreError};
 
 /// Settings of a store by name: those of the `object_store` crate (`access_key_id`, `region`, `endpoint`, …), and
@@ -325,8 +326,9 @@ impl StorageLocation {
     pub fn open(&self, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
         let (identity, container, folder) = (self.identity.clone(), &self.container, &self.folder);
         let opened = match self.kind {
-            // filesystem arm: wired on main
-            StoreKind::Folder => Err("folders are not supported yet".to_owned()),
+            StoreKind::Folder => {
+                return Ok(Arc::new(FilesystemStore::open(Path::new(&self.folder))?));
+            }
             StoreKind::S3 => S3Config::resolve(&self.settings, &self.environment)
                 .and_then(|config| open_s3(identity, container, folder, &config, options)),
             StoreKind::Gcs => GcsConfig::resolve(&self.settings, &self.environment)

@@ -1,0 +1,229 @@
+//! The journal: what a task set out to delete, batch by batch, and what became of it (R5).
+//!
+//! A batch's start is written before its request is sent, its end after. Each is a file of its own, because object
+//! stores cannot append; the file's name says which batch, so that one listing reads most of a journal:
+//!
+//! ```text
+//! hardprune/runs/RUN/EPOCH/journal/TASK/PART-FROM-TO-ATTEMPT.started   the request may have been sent
+//!                                                         ….deleted   every key of it is gone
+//!                                                         ….ended     what became of the others stands in the file
+//! ```
+//!
+//! PART counts the task's parts of the sealed plan; FROM (included) and TO (not included) count removals in the part.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::Epoch;
+use crate::state::{StateError, StateStore, epoch_folder};
+use crate::store::KeyOutcome;
+
+/// A contiguous piece of one part of a task's plan, in one delete request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Batch {
+    /// The place of the part among the task's.
+    pub part: usize,
+    /// The first removal.
+    pub from: usize,
+    /// The one after the last removal.
+    pub to: usize,
+    /// Counted from 1.
+    pub attempt: u32,
+}
+
+/// What became of a removal that is not known to be gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "fate", content = "message")]
+pub enum Fate {
+    /// The store refused and says why.
+    Failed(String),
+    /// It was asked for, and nobody knows whether it happened.
+    Unknown(String),
+    /// It is still there, and still to do.
+    NotDone,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchEnd {
+    /// Nothing is known: the process ended before it could say.
+    Open,
+    /// What is not listed here is gone. Places count from the batch's first removal.
+    Ended(BTreeMap<usize, Fate>),
+}
+
+/// Writes the journal of one task.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    state: StateStore,
+    folder: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndedFile {
+    version: u32,
+    not_deleted: Vec<(usize, Fate)>,
+}
+
+impl Journal {
+    /// The journal of a task.
+    #[must_use]
+    pub fn of_task(state: StateStore, epoch: &Epoch, task: &str) -> Self {
+        Self {
+            state,
+            folder: format!("{}{task}/", journal_folder(epoch)),
+        }
+    }
+
+    /// Writes that a batch's request is about to be sent.
+    ///
+    /// # Errors
+    ///
+    /// The state store's: the request must not be sent.
+    pub async fn start(&self, batch: Batch) -> Result<(), StateError> {
+        fail::fail_point!("journal-before-start");
+        self.write(batch, "started", &[]).await?;
+        fail::fail_point!("journal-after-start");
+        Ok(())
+    }
+
+    /// Writes what became of a batch.
+    ///
+    /// # Errors
+    ///
+    /// The state store's: the batch stays open, and is settled by looking.
+    pub async fn end(&self, batch: Batch, outcomes: &[KeyOutcome]) -> Result<(), StateError> {
+        let fate = |outcome: &KeyOutcome| match outcome {
+            KeyOutcome::Deleted => None,
+            KeyOutcome::Failed(message) => Some(Fate::Failed(message.clone())),
+            KeyOutcome::Unknown(message) => Some(Fate::Unknown(message.clone())),
+            KeyOutcome::Throttled => Some(Fate::NotDone),
+        };
+        let not_deleted = outcomes
+            .iter()
+            .enumerate()
+            .filter_map(|(place, outcome)| Some((place, fate(outcome)?)))
+            .collect();
+        fail::fail_point!("journal-before-end");
+        self.settle(batch, not_deleted).await?;
+        fail::fail_point!("journal-after-end");
+        Ok(())
+    }
+
+    /// Writes what was found to have become of an open batch.
+    ///
+    /// # Errors
+    ///
+    /// The state store's.
+    pub async fn settle(&self, batch: Batch, not_deleted: Vec<(usize, Fate)>) -> Result<(), StateError> {
+        if not_deleted.is_empty() {
+            self.write(batch, "deleted", &[]).await
+        } else {
+            self.write(batch, "ended", &not_deleted).await
+        }
+    }
+
+    async fn write(&self, batch: Batch, step: &str, not_deleted: &[(usize, Fate)]) -> Result<(), StateError> {
+        let Batch {
+            part,
+            from,
+            to,
+            attempt,
+        } = batch;
+        let key = format!("{}{part}-{from}-{to}-{attempt}.{step}", self.folder);
+        let file = EndedFile {
+            version: 1,
+            not_deleted: not_deleted.to_vec(),
+        };
+        self.state.write_json(&key, &file).await?;
+        Ok(())
+    }
+}
+
+fn journal_folder(epoch: &Epoch) -> String {
+    format!("{}journal/", epoch_folder(epoch))
+}
+
+/// Every task's batches, in the order of their attempts.
+pub type EpochJournal = BTreeMap<String, BTreeMap<Batch, BatchEnd>>;
+
+/// Reads the journals of all tasks of an epoch.
+///
+/// # Errors
+///
+/// A file that cannot be read or is of another form.
+pub async fn read_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJournal, StateError> {
+    let folder = journal_folder(epoch);
+    let mut journal = EpochJournal::new();
+    // A batch's files are listed in the order of their endings: deleted, ended, started.
+    for key in state.list(&folder).await? {
+        let bad = || StateError::Format {
+            key: key.clone(),
+            problem: "it is no file of a journal".to_owned(),
+        };
+        let (task, batch, step) = parse_name(&key[folder.len()..]).ok_or_else(bad)?;
+        let batches = journal.entry(task.to_owned()).or_default();
+        match step {
+            "started" => {
+                batches.entry(batch).or_insert(BatchEnd::Open);
+            }
+            "deleted" => {
+                batches.insert(batch, BatchEnd::Ended(BTreeMap::new()));
+            }
+            "ended" => {
+                let file: EndedFile = state.read_json(&key).await?;
+                batches.insert(batch, BatchEnd::Ended(file.not_deleted.into_iter().collect()));
+            }
+            _ => return Err(bad()),
+        }
+    }
+    Ok(journal)
+}
+
+fn parse_name(name: &str) -> Option<(&str, Batch, &str)> {
+    let (task, file) = name.rsplit_once('/')?;
+    let (batch, step) = file.split_once('.')?;
+    let mut numbers = batch.split('-');
+    let mut number = || numbers.next()?.parse::<usize>().ok();
+    let (part, from, to) = (number()?, number()?, number()?);
+    let attempt = numbers.next()?.parse().ok()?;
+    (numbers.next().is_none() && from < to).then_some((
+        task,
+        Batch {
+            part,
+            from,
+            to,
+            attempt,
+        },
+        step,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        let batch = Batch {
+            part: 1,
+            from: 1000,
+            to: 2000,
+            attempt: 2,
+        };
+        assert_eq!(
+            parse_name("sweep-sha256-ab/1-1000-2000-2.started"),
+            Some(("sweep-sha256-ab", batch, "started"))
+        );
+        for bad in [
+            "1-0-2-1.started",
+            "t/1-0-2.started",
+            "t/1-2-2-1.started",
+            "t/1-0-2-1",
+            "t/a-0-2-1.ended",
+        ] {
+            assert_eq!(parse_name(bad), None, "{bad}");
+        }
+    }
+}

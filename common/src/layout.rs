@@ -1,0 +1,296 @@
+//! The keys of a registry in the Distribution layout: reading them, and writing the canonical one.
+//!
+//! Upholds R3: a key is recognized only if it equals, byte for byte, the canonical key of what it names. Source:
+//! `docs/facts`: `registry/storage/paths.go` of CNCF Distribution describes the same tree.
+
+use crate::digest::{Algorithm, Digest};
+
+/// Everything of a registry lies under this.
+pub const ROOT: &str = "docker/registry/v2/";
+/// The blobs.
+pub const BLOBS: &str = "docker/registry/v2/blobs/";
+/// The repositories.
+pub const REPOSITORIES: &str = "docker/registry/v2/repositories/";
+/// GitLab's registry leaves these where a database holds the metadata.
+pub const LOCKFILES: &str = "docker/registry/lockfiles/";
+
+/// The canonical key of a blob's bytes.
+#[must_use]
+pub fn blob_key(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{BLOBS}{}/{}/{hex}/data", digest.algorithm().name(), &hex[..2])
+}
+
+/// Reads the key of a blob's bytes.
+///
+/// `None` where the key is not the canonical key of any blob (R3).
+#[must_use]
+pub fn parse_blob_key(key: &str) -> Option<Digest> {
+    let mut parts = key.strip_prefix(BLOBS)?.split('/');
+    let algorithm = Algorithm::from_name(parts.next()?)?;
+    let _folder = parts.next()?;
+    let digest = Digest::from_hex(algorithm, parts.next()?).ok()?;
+    (blob_key(&digest) == key).then_some(digest)
+}
+
+/// What a key inside a repository's folder names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepositoryEntry {
+    /// A layer link: the repository has pushed or mounted this blob.
+    LayerLink(Digest),
+    /// A revision link: the repository serves this manifest.
+    RevisionLink(Digest),
+    /// A signature of a revision, as registries before 2.1 kept them beside it.
+    SignatureLink {
+        /// The revision signed.
+        revision: Digest,
+        /// The blob that holds the signature.
+        signature: Digest,
+    },
+    /// The link that says what a tag means now.
+    TagCurrent {
+        /// The tag.
+        tag: String,
+    },
+    /// A tag index entry: what a tag has meant.
+    TagIndexEntry {
+        /// The tag.
+        tag: String,
+        /// The manifest.
+        digest: Digest,
+    },
+    /// A file of an upload in progress.
+    Upload {
+        /// The upload's id.
+        upload: String,
+        /// Its file, relative to the upload's folder.
+        file: UploadFile,
+    },
+}
+
+/// A file of an upload in progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadFile {
+    /// The bytes received so far.
+    Data,
+    /// When it began.
+    StartedAt,
+    /// The hash's state at an offset.
+    HashState {
+        /// As the registry names it; not always an algorithm that blobs are stored by.
+        algorithm: String,
+        /// Bytes hashed.
+        offset: String,
+    },
+}
+
+/// A key under [`REPOSITORIES`], taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryKey<'k> {
+    /// The repository's name: what comes before the first part that begins with `_`.
+    pub repository: &'k str,
+    /// What the key names. `None` where it is not canonical (R3): it is left alone.
+    pub entry: Option<RepositoryEntry>,
+}
+
+/// Takes a key under [`REPOSITORIES`] apart.
+///
+/// `None` where no part of it begins with `_`: the key belongs to no repository.
+#[must_use]
+pub fn parse_repository_key(key: &str) -> Option<RepositoryKey<'_>> {
+    let path = key.strip_prefix(REPOSITORIES)?;
+    let end = path.find("/_")?;
+    let (repository, rest) = (&path[..end], &path[end + 1..]);
+    // A filesystem takes a path with such parts for another one.
+    let is_plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    let entry = parse_entry(rest).filter(|entry| is_plain && entry_path(entry) == rest);
+    Some(RepositoryKey { repository, entry })
+}
+
+fn parse_entry(rest: &str) -> Option<RepositoryEntry> {
+    let parts: Vec<&str> = rest.split('/').collect();
+    let digest = |algorithm: &str, hex: &str| {
+        Algorithm::from_name(algorithm).and_then(|algorithm| Digest::from_hex(algorithm, hex).ok())
+    };
+    Some(match parts.as_slice() {
+        ["_layers", algorithm, hex, "link"] => RepositoryEntry::LayerLink(digest(algorithm, hex)?),
+        ["_manifests", "revisions", algorithm, hex, "link"] => {
+            RepositoryEntry::RevisionLink(digest(algorithm, hex)?)
+        }
+        [
+            "_manifests",
+            "revisions",
+            algorithm,
+            hex,
+            "signatures",
+            of,
+            signature,
+            "link",
+        ] => RepositoryEntry::SignatureLink {
+            revision: digest(algorithm, hex)?,
+            signature: digest(of, signature)?,
+        },
+        ["_manifests", "tags", tag, "current", "link"] => RepositoryEntry::TagCurrent { tag: (*tag).into() },
+        ["_manifests", "tags", tag, "index", algorithm, hex, "link"] => RepositoryEntry::TagIndexEntry {
+            tag: (*tag).into(),
+            digest: digest(algorithm, hex)?,
+        },
+        ["_uploads", upload, file @ ..] => RepositoryEntry::Upload {
+            upload: (*upload).into(),
+            file: parse_upload_file(file)?,
+        },
+        _ => return None,
+    })
+}
+
+fn parse_upload_file(parts: &[&str]) -> Option<UploadFile> {
+    Some(match parts {
+        ["data"] => UploadFile::Data,
+        ["startedat"] => UploadFile::StartedAt,
+        ["hashstates", algorithm, offset] => UploadFile::HashState {
+            algorithm: (*algorithm).into(),
+            offset: (*offset).into(),
+        },
+        _ => return None,
+    })
+}
+
+fn entry_path(entry: &RepositoryEntry) -> String {
+    let folder = |digest: &Digest| format!("{}/{}", digest.algorithm().name(), digest.hex());
+    match entry {
+        RepositoryEntry::LayerLink(digest) => format!("_layers/{}/link", folder(digest)),
+        RepositoryEntry::RevisionLink(digest) => format!("_manifests/revisions/{}/link", folder(digest)),
+        RepositoryEntry::SignatureLink { revision, signature } => {
+            format!(
+                "_manifests/revisions/{}/signatures/{}/link",
+                folder(revision),
+                folder(signature)
+            )
+        }
+        RepositoryEntry::TagCurrent { tag } => format!("_manifests/tags/{tag}/current/link"),
+        RepositoryEntry::TagIndexEntry { tag, digest } => {
+            format!("_manifests/tags/{tag}/index/{}/link", folder(digest))
+        }
+        RepositoryEntry::Upload { upload, file } => match file {
+            UploadFile::Data => format!("_uploads/{upload}/data"),
+            UploadFile::StartedAt => format!("_uploads/{upload}/startedat"),
+            UploadFile::HashState { algorithm, offset } => {
+                format!("_uploads/{upload}/hashstates/{algorithm}/{offset}")
+            }
+        },
+    }
+}
+
+/// The canonical key of what an entry of a repository names.
+#[must_use]
+pub fn repository_key(repository: &str, entry: &RepositoryEntry) -> String {
+    format!("{REPOSITORIES}{repository}/{}", entry_path(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn only_canonical_blob_keys_are_recognized() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let key = format!("{BLOBS}sha256/e3/{HEX}/data");
+        assert_eq!(blob_key(&digest), key);
+        assert_eq!(parse_blob_key(&key), Some(digest));
+        for bad in [
+            format!("{BLOBS}sha256/e4/{HEX}/data"),
+            format!("{BLOBS}sha256/E3/{HEX}/data"),
+            format!("{BLOBS}sha256/e3/{}/data", HEX.to_uppercase()),
+            format!("{BLOBS}md5/e3/{HEX}/data"),
+            format!("{BLOBS}sha256/e3/{HEX}/data/"),
+            format!("{BLOBS}sha256/e3/{HEX}//data"),
+            format!("{BLOBS}sha256/e3/{HEX}/data2"),
+            format!("{BLOBS}sha256/e3/{HEX}/"),
+            format!("{BLOBS}sha256/e3/{}/data", &HEX[..62]),
+            format!("/{key}"),
+        ] {
+            assert_eq!(parse_blob_key(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_repository_inside_anothers_folder_is_its_own() {
+        let key = format!("{REPOSITORIES}a/b/_layers/sha256/{HEX}/link");
+        assert_eq!(parse_repository_key(&key).unwrap().repository, "a/b");
+        let key = format!("{REPOSITORIES}a/_layers/sha256/{HEX}/link");
+        assert_eq!(parse_repository_key(&key).unwrap().repository, "a");
+        assert_eq!(parse_repository_key(&format!("{REPOSITORIES}a/b/c")), None);
+    }
+
+    #[test]
+    fn near_misses_are_not_recognized() {
+        for rest in [
+            format!("_layers/sha256/{HEX}/link/"),
+            format!("_layers/sha256/{HEX}/Link"),
+            format!("_layers/sha256/{HEX}"),
+            format!("_layers/sha1/{HEX}/link"),
+            format!("_manifests/revisions/sha256/{HEX}/signatures/link"),
+            "_manifests/tags/latest/current".to_owned(),
+            "_manifests/tags//current/link".to_owned(),
+            "_manifests/tags/../current/link".to_owned(),
+            "_uploads/x/other".to_owned(),
+            "_other/x".to_owned(),
+        ] {
+            let key = format!("{REPOSITORIES}a/{rest}");
+            assert_eq!(parse_repository_key(&key).unwrap().entry, None, "{rest}");
+        }
+        for repository in ["", "a/", "../a", "a/.", "a//b"] {
+            let key = format!("{REPOSITORIES}{repository}/_layers/sha256/{HEX}/link");
+            assert_eq!(parse_repository_key(&key).unwrap().entry, None, "{key}");
+        }
+    }
+
+    fn digests() -> impl Strategy<Value = Digest> {
+        prop_oneof![
+            any::<[u8; 32]>().prop_map(|hash| Digest::from_hash(Algorithm::Sha256, &hash).unwrap()),
+            any::<[u8; 64]>().prop_map(|hash| Digest::from_hash(Algorithm::Sha512, &hash).unwrap()),
+        ]
+    }
+
+    fn entries() -> impl Strategy<Value = RepositoryEntry> {
+        let name = "[a-zA-Z0-9._-]{1,20}";
+        prop_oneof![
+            digests().prop_map(RepositoryEntry::LayerLink),
+            digests().prop_map(RepositoryEntry::RevisionLink),
+            (digests(), digests())
+                .prop_map(|(revision, signature)| RepositoryEntry::SignatureLink { revision, signature }),
+            name.prop_map(|tag| RepositoryEntry::TagCurrent { tag }),
+            (name, digests()).prop_map(|(tag, digest)| RepositoryEntry::TagIndexEntry { tag, digest }),
+            name.prop_map(|upload| RepositoryEntry::Upload {
+                upload,
+                file: UploadFile::Data
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip(repository in "[a-z0-9]{1,8}(/[a-z0-9]{1,8}){0,3}", entry in entries()) {
+            let key = repository_key(&repository, &entry);
+            let parsed = parse_repository_key(&key).unwrap();
+            prop_assert_eq!(parsed.repository, repository);
+            prop_assert_eq!(parsed.entry, Some(entry));
+        }
+
+        #[test]
+        fn blob_keys_round_trip(digest in digests()) {
+            prop_assert_eq!(parse_blob_key(&blob_key(&digest)), Some(digest));
+        }
+
+        #[test]
+        fn any_key_is_canonical_or_left_alone(key in "docker/registry/v2/repositories/\\PC*") {
+            if let Some(RepositoryKey { repository, entry: Some(entry) }) = parse_repository_key(&key) {
+                prop_assert_eq!(repository_key(repository, &entry), key);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Manifests: from bytes to the digests they need.
+//!
+//! Upholds R1 and R8: what is not understood is an error, never an empty list. Fields are taken wherever they stand,
+//! whatever the media type says, and their names are matched as Go matches them (in any case), because that is what
+//! registries and clients do.
+
+mod fields;
+
+use serde::Deserialize;
+
+use crate::digest::{Digest, DigestError};
+use fields::{Descriptor, Fields};
+
+/// Registries refuse to take larger manifests (4 MiB).
+pub const LARGEST_MANIFEST: u64 = 4 << 20;
+
+/// What a manifest needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Manifest {
+    /// Config, layers and other blobs.
+    pub blobs: Vec<Digest>,
+    /// Manifests that an index lists.
+    pub children: Vec<Digest>,
+    /// The manifest that this one describes: a signature's image.
+    pub subject: Option<Digest>,
+}
+
+/// Why bytes are not a manifest that is understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or fields of the wrong type, or one field twice.
+    #[error("not readable as a manifest: {0}")]
+    NotReadable(#[from] serde_json::Error),
+    /// Neither its media type nor its shape is known.
+    #[error("of no known type (media type {media_type:?}, schema version {schema_version:?})")]
+    UnknownType {
+        /// As the manifest says.
+        media_type: Option<String>,
+        /// As the manifest says.
+        schema_version: Option<u64>,
+    },
+    /// A digest in it is none.
+    #[error("names what is no digest: {0}")]
+    Digest(#[from] DigestError),
+}
+
+/// The kinds of manifest, by what each must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Image,
+    Index,
+    Artifact,
+    Schema1,
+}
+
+impl Kind {
+    fn of_media_type(media_type: &str) -> Option<Self> {
+        Some(match media_type {
+            "application/vnd.docker.distribution.manifest.v2+json"
+            | "application/vnd.oci.image.manifest.v1+json" => Self::Image,
+            "application/vnd.docker.distribution.manifest.list.v2+json"
+            | "application/vnd.oci.image.index.v1+json" => Self::Index,
+            "application/vnd.oci.artifact.manifest.v1+json" => Self::Artifact,
+            "application/vnd.docker.distribution.manifest.v1+json"
+            | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Self::Schema1,
+            _ => return None,
+        })
+    }
+
+    fn of_shape(fields: &Fields) -> Option<Self> {
+        match fields.schema_version {
+            Some(1) => Some(Self::Schema1),
+            Some(2) if fields.manifests.is_some() => Some(Self::Index),
+            Some(2) => Some(Self::Image),
+            _ => None,
+        }
+    }
+
+    fn has_what_it_must(self, fields: &Fields) -> bool {
+        match self {
+            Self::Image => fields.config.is_some(),
+            Self::Index => fields.manifests.is_some(),
+            Self::Artifact => true,
+            Self::Schema1 => fields.fs_layers.is_some(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest's bytes, which the caller has checked against the digest.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are not understood in full: the caller freezes the repository (R8).
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let fields = Fields::deserialize(&mut deserializer)?;
+        deserializer.end()?;
+
+        let kind = match fields.media_type.as_deref() {
+            None | Some("") => Kind::of_shape(&fields),
+            Some(media_type) => Kind::of_media_type(media_type),
+        };
+        if !kind.is_some_and(|kind| kind.has_what_it_must(&fields)) {
+            return Err(ManifestError::UnknownType {
+                media_type: fields.media_type,
+                schema_version: fields.schema_version,
+            });
+        }
+
+        let parse_all = |descriptors: Option<Vec<Descriptor>>| -> Result<Vec<Digest>, DigestError> {
+            descriptors
+                .into_iter()
+                .flatten()
+                .map(|descriptor| descriptor.digest.parse())
+                .collect()
+        };
+        let mut blobs = parse_all(fields.config.map(|config| vec![config]))?;
+        blobs.extend(parse_all(fields.layers)?);
+        blobs.extend(parse_all(fields.blobs)?);
+        blobs.extend(parse_all(fields.fs_layers)?);
+        Ok(Self {
+            blobs,
+            children: parse_all(fields.manifests)?,
+            subject: fields.subject.map(|subject| subject.digest.parse()).transpose()?,
+        })
+    }
+
+    /// Everything that a live manifest needs. Not its subject: a signature is whole without the image.
+    pub fn references(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.blobs.iter().chain(&self.children).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::Algorithm;
+
+    fn digest(name: &str) -> Digest {
+        Digest::of(Algorithm::Sha256, name.as_bytes())
+    }
+
+    fn descriptor(name: &str) -> String {
+        format!(r#"{{"mediaType":"x","size":1,"digest":"{}"}}"#, digest(name))
+    }
+
+    fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn image_manifests() {
+        for media_type in [
+            r#""mediaType":"application/vnd.docker.distribution.manifest.v2+json","#,
+            r#""mediaType":"application/vnd.oci.image.manifest.v1+json","#,
+            "",
+        ] {
+            let manifest = parse(&format!(
+                r#"{{"schemaVersion":2,{media_type}"config":{},"layers":[{},{}],"subject":{}}}"#,
+                descriptor("c"),
+                descriptor("l1"),
+                descriptor("l2"),
+                descriptor("s"),
+            ))
+            .unwrap();
+            assert_eq!(manifest.blobs, [digest("c"), digest("l1"), digest("l2")]);
+            assert_eq!(manifest.subject, Some(digest("s")));
+        }
+    }
+
+    #[test]
+    fn indexes_artifacts_and_schema_1() {
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor("m"));
+        assert_eq!(parse(&index).unwrap().children, [digest("m")]);
+        let artifact = format!(
+            r#"{{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[{}],"subject":{}}}"#,
+            descriptor("b"),
+            descriptor("s")
+        );
+        assert_eq!(parse(&artifact).unwrap().blobs, [digest("b")]);
+        let schema1 = format!(
+            r#"{{"schemaVersion":1,"name":"a","fsLayers":[{{"blobSum":"{}"}}],"history":[],"signatures":[]}}"#,
+            digest("l")
+        );
+        assert_eq!(parse(&schema1).unwrap().blobs, [digest("l")]);
+    }
+
+    #[test]
+    fn names_are_matched_as_go_matches_them() {
+        let manifest = parse(&format!(
+            r#"{{"SchemaVersion":2,"CONFIG":{},"layer\u017f":[{}]}}"#,
+            descriptor("c"),
+            descriptor("l").replace("digest", "Digest")
+        ))
+        .unwrap();
+        assert_eq!(manifest.blobs, [digest("c"), digest("l")]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        let config = descriptor("c");
+        for text in [
+            "",
+            "{",
+            "null",
+            "[]",
+            "{}",
+            "<html></html>",
+            r#"{"schemaVersion":2}"#,
+            r#"{"schemaVersion":3,"config":{"digest":"x"}}"#,
+            r#"{"schemaVersion":2,"config":{"digest":"sha256:ab"}}"#,
+            r#"{"schemaVersion":2,"config":{}}"#,
+            &format!(r#"{{"schemaVersion":2,"mediaType":"application/x","config":{config}}}"#),
+            &format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"blake3:00"}}]}}"#),
+            &format!(r#"{{"schemaVersion":2,"config":{config},"layers":{config}}}"#),
+            &format!(r#"{{"schemaVersion":2,"config":{config}}} trailing"#),
+            &format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"Layers":[{config}]}}"#),
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_fail_without_a_panic(bytes: Vec<u8>) {
+            let _ = Manifest::parse(&bytes);
+        }
+
+        #[test]
+        fn every_digest_of_an_understood_manifest_is_found(names in prop::collection::vec("[a-z]{1,4}", 0..20)) {
+            let layers = names.iter().map(|name| descriptor(name)).collect::<Vec<_>>().join(",");
+            let manifest =
+                parse(&format!(r#"{{"schemaVersion":2,"config":{},"layers":[{layers}]}}"#, descriptor("c"))).unwrap();
+            let expected: Vec<_> = ["c"].into_iter().chain(names.iter().map(String::as_str)).map(digest).collect();
+            prop_assert_eq!(manifest.blobs, expected);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Removals: the lines of a plan. Each names one key that would go, and why.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::layout::{self, RepositoryEntry};
+
+/// What a removal removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalKind {
+    /// A tag index entry.
+    TagIndexEntry,
+    /// A tag's current link.
+    TagCurrent,
+    /// A revision link.
+    RevisionLink,
+    /// The link of an old signature beside a revision.
+    SignatureLink,
+    /// A layer link.
+    LayerLink,
+    /// A file of an upload in progress.
+    UploadFile,
+    /// A blob.
+    Blob,
+}
+
+/// Why a removal removes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalReason {
+    /// No reference names the blob, and it is older than the cutoff.
+    Orphan,
+    /// No reference names the layer link's digest.
+    Dangling,
+    /// The manifest has no tag, belongs to none that has, and is older than the cutoff.
+    Untagged,
+    /// The manifest's blob is missing, and `--prune-broken` was given.
+    ManifestMissing,
+    /// Nothing is left in the repository, and `--delete-empty-repositories` was given.
+    RepositoryEmpty,
+    /// The upload is older than `--purge-uploads-older-than`.
+    UploadAbandoned,
+}
+
+/// One key that would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// What it is.
+    pub kind: RemovalKind,
+    /// Its key: the canonical one of what it is (R3).
+    pub key: String,
+    /// Bytes, as the listing said.
+    pub size: u64,
+    /// As the listing said. `None` for links, whose age was judged by marking.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_modified: Option<Timestamp>,
+    /// Why.
+    pub reason: RemovalReason,
+}
+
+impl Removal {
+    /// The digest of the blob that it removes. `None` for everything else.
+    #[must_use]
+    pub fn blob(&self) -> Option<Digest> {
+        (self.kind == RemovalKind::Blob)
+            .then(|| layout::parse_blob_key(&self.key))
+            .flatten()
+    }
+
+    /// Whether its key is the canonical key of something of its kind (R3).
+    #[must_use]
+    pub fn is_canonical(&self) -> bool {
+        if self.kind == RemovalKind::Blob {
+            return layout::parse_blob_key(&self.key).is_some();
+        }
+        let entry = layout::parse_repository_key(&self.key).and_then(|key| key.entry);
+        matches!(
+            (self.kind, entry),
+            (
+                RemovalKind::TagIndexEntry,
+                Some(RepositoryEntry::TagIndexEntry { .. })
+            ) | (RemovalKind::TagCurrent, Some(RepositoryEntry::TagCurrent { .. }))
+                | (RemovalKind::RevisionLink, Some(RepositoryEntry::RevisionLink(_)))
+                | (
+                    RemovalKind::SignatureLink,
+                    Some(RepositoryEntry::SignatureLink { .. })
+                )
+                | (RemovalKind::LayerLink, Some(RepositoryEntry::LayerLink(_)))
+                | (RemovalKind::UploadFile, Some(RepositoryEntry::Upload { .. }))
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+
+    #[test]
+    fn a_removal_whose_key_is_of_another_kind_is_not_canonical() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let link = layout::repository_key("a", &RepositoryEntry::LayerLink(digest));
+        let removal = |kind, key: &str| Removal {
+            kind,
+            key: key.to_owned(),
+            size: 0,
+            last_modified: None,
+            reason: RemovalReason::Orphan,
+        };
+        assert!(removal(RemovalKind::LayerLink, &link).is_canonical());
+        assert!(!removal(RemovalKind::RevisionLink, &link).is_canonical());
+        assert!(!removal(RemovalKind::Blob, &link).is_canonical());
+        assert!(removal(RemovalKind::Blob, &layout::blob_key(&digest)).is_canonical());
+        assert_eq!(
+            removal(RemovalKind::Blob, &layout::blob_key(&digest)).blob(),
+            Some(digest)
+        );
+        assert!(!removal(RemovalKind::Blob, "docker/registry/v2/blobs/").is_canonical());
+    }
+}

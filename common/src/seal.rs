@@ -1,0 +1,262 @@
+//! Seals: the documents that stand between finding and deleting (R2).
+//!
+//! A [`SealedMark`] can only be made by sealing, a [`SealedPlan`] only from a sealed mark, and nothing is planned
+//! or deleted without the one or the other.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::filter::FilterSeed;
+use crate::run::Epoch;
+use crate::shard::{Shard, ShardDigits};
+use crate::state::{FileRef, StateError, StateStore, epoch_folder};
+use crate::task::{KeyRange, MarkFindings, PlanFindings, Scope, ShardTotals};
+
+/// What one mark task covered and found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkedRange {
+    /// The part of the `repositories/` key space that was listed to its end.
+    pub range: KeyRange,
+    /// What was found there.
+    pub findings: MarkFindings,
+}
+
+/// One shard's filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFilter {
+    /// The shard.
+    pub shard: Shard,
+    /// The filter's file; its items are the digests in it.
+    pub filter: FileRef,
+    /// Removals of layer links that no reference answers.
+    pub dangling: Vec<FileRef>,
+}
+
+/// Everything that marking found, and what planning goes by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MarkDocument {
+    /// The format's version: 1.
+    pub version: u32,
+    /// The epoch that it holds for, and no other (R11).
+    pub epoch: Epoch,
+    /// The identity of the registry's storage.
+    pub registry: String,
+    /// Young is what the store says was modified at this time or later (R4).
+    pub cutoff: Timestamp,
+    /// Every mark task. Their ranges tile the key space.
+    pub ranges: Vec<MarkedRange>,
+    /// Distinct references.
+    pub references: u64,
+    /// How shards are cut.
+    pub shard_digits: ShardDigits,
+    /// The filters' rate.
+    pub false_positive_rate: f64,
+    /// The filters' seed.
+    pub seed: FilterSeed,
+    /// A filter for every shard that has references, dangling links or blobs.
+    pub filters: Vec<ShardFilter>,
+}
+
+/// Why something cannot be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The mark tasks leave a part of the key space out, or cover one twice.
+    #[error(
+        "the mark cannot be sealed: no task covers the repositories between {0:?} and {1:?} exactly once"
+    )]
+    Gap(Option<String>, Option<String>),
+    /// A task stopped early, and the rest of its range is not there.
+    #[error("the mark cannot be sealed: a task stopped at {0:?} and its range was not shortened")]
+    Unfinished(String),
+    /// A shard was planned without a filter of the sealed mark.
+    #[error("the plan cannot be sealed: {0}")]
+    Plan(String),
+    /// The document could not be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A mark that is whole.
+#[derive(Debug)]
+pub struct SealedMark {
+    document: MarkDocument,
+    file: FileRef,
+}
+
+impl SealedMark {
+    /// Seals a mark: checks that its ranges tile the key space without a gap (R2), and writes it.
+    ///
+    /// # Errors
+    ///
+    /// A gap, an overlap, or a document that cannot be written.
+    pub async fn seal(mut document: MarkDocument, state: &StateStore) -> Result<Self, SealError> {
+        document.ranges.sort_by(|a, b| a.range.after.cmp(&b.range.after));
+        check_tiling(&document.ranges)?;
+        let key = format!("{}mark.json", epoch_folder(&document.epoch));
+        let file = state.write_json(&key, &document).await?;
+        Ok(Self { document, file })
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn document(&self) -> &MarkDocument {
+        &self.document
+    }
+}
+
+fn check_tiling(ranges: &[MarkedRange]) -> Result<(), SealError> {
+    let mut end: Option<&KeyRange> = None;
+    for MarkedRange { range, findings } in ranges {
+        if let Some(done_to) = &findings.done_to {
+            return Err(SealError::Unfinished(done_to.clone()));
+        }
+        // Each range begins where the last one ended; the first has no beginning.
+        let gap = match end {
+            None => range.after.is_some(),
+            Some(last) => last.to.is_none() || last.to != range.after,
+        };
+        if gap {
+            let last = end.and_then(|last| last.to.clone());
+            return Err(SealError::Gap(last, range.after.clone()));
+        }
+        end = Some(range);
+    }
+    match end {
+        Some(last) if last.to.is_none() => Ok(()),
+        last => Err(SealError::Gap(last.and_then(|last| last.to.clone()), None)),
+    }
+}
+
+/// One shard's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPlan {
+    /// What was listed.
+    pub scope: Scope,
+    /// What would go.
+    pub findings: PlanFindings,
+}
+
+/// Everything that would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanDocument {
+    /// The format's version: 1.
+    pub version: u32,
+    /// The epoch that it holds for, and no other (R11).
+    pub epoch: Epoch,
+    /// The identity of the registry's storage.
+    pub registry: String,
+    /// The sha256 of the sealed mark.
+    pub mark: Digest,
+    /// How shards are cut.
+    pub shard_digits: ShardDigits,
+    /// What goes before the shards.
+    pub unlink: Vec<FileRef>,
+    /// Every shard.
+    pub shards: Vec<ShardPlan>,
+    /// The sum of all shards.
+    pub totals: ShardTotals,
+}
+
+/// A plan that is whole.
+#[derive(Debug)]
+pub struct SealedPlan {
+    document: PlanDocument,
+    file: FileRef,
+}
+
+impl SealedPlan {
+    /// Seals a plan: every filter's shard must have been planned, once, and no other (R2).
+    ///
+    /// # Errors
+    ///
+    /// A shard without a plan or without a filter, or a document that cannot be written.
+    pub async fn seal(
+        mark: &SealedMark,
+        shards: Vec<ShardPlan>,
+        state: &StateStore,
+    ) -> Result<Self, SealError> {
+        let filters = &mark.document.filters;
+        let planned: Vec<_> = shards.iter().filter_map(|plan| shard_of(&plan.scope)).collect();
+        if let Some(missing) = filters.iter().find(|filter| !planned.contains(&&filter.shard)) {
+            return Err(SealError::Plan(format!("shard {} has no plan", missing.shard)));
+        }
+        if planned.len() != filters.len() {
+            let detail = format!("{} shards have a filter, {} a plan", filters.len(), planned.len());
+            return Err(SealError::Plan(detail));
+        }
+        let document = PlanDocument {
+            version: 1,
+            epoch: mark.document.epoch.clone(),
+            registry: mark.document.registry.clone(),
+            mark: mark.file.sha256,
+            shard_digits: mark.document.shard_digits,
+            unlink: mark
+                .document
+                .ranges
+                .iter()
+                .flat_map(|range| range.findings.removals.clone())
+                .collect(),
+            totals: shards.iter().fold(ShardTotals::default(), |sum, plan| {
+                sum.plus(&plan.findings.totals)
+            }),
+            shards,
+        };
+        let file = state.write_json(&plan_key(&document.epoch), &document).await?;
+        Ok(Self { document, file })
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn document(&self) -> &PlanDocument {
+        &self.document
+    }
+
+    /// Its file, whose sha256 stands in the lock while it is carried out.
+    #[must_use]
+    pub fn file(&self) -> &FileRef {
+        &self.file
+    }
+}
+
+/// The key of an epoch's sealed plan.
+#[must_use]
+pub fn plan_key(epoch: &Epoch) -> String {
+    format!("{}plan.json", epoch_folder(epoch))
+}
+
+fn shard_of(scope: &Scope) -> Option<&Shard> {
+    match scope {
+        Scope::Shard(shard) => Some(shard),
+        Scope::Stray(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(after: Option<&str>, to: Option<&str>) -> MarkedRange {
+        MarkedRange {
+            range: KeyRange {
+                after: after.map(Into::into),
+                to: to.map(Into::into),
+            },
+            findings: MarkFindings::default(),
+        }
+    }
+
+    #[test]
+    fn ranges_must_tile_the_key_space() {
+        assert!(check_tiling(&[range(None, None)]).is_ok());
+        assert!(check_tiling(&[range(None, Some("b")), range(Some("b"), None)]).is_ok());
+        assert!(check_tiling(&[]).is_err());
+        assert!(check_tiling(&[range(None, Some("b"))]).is_err());
+        assert!(check_tiling(&[range(Some("a"), None)]).is_err());
+        assert!(check_tiling(&[range(None, Some("b")), range(Some("c"), None)]).is_err());
+        assert!(check_tiling(&[range(None, None), range(Some("b"), None)]).is_err());
+        let mut unfinished = range(None, None);
+        unfinished.findings.done_to = Some("k".to_owned());
+        assert!(check_tiling(&[unfinished]).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! Segments: what a mark task found, as files of records sorted by digest.
+//!
+//! A task's records go through a buffer of bounded size (R9): each time it is full it is sorted and becomes one file
+//! in the state store. So the segments of one kind are each sorted, but not among each other.
+//!
+//! File: 4 bytes that name the kind, then the records one after another.
+
+use std::collections::BTreeSet;
+use std::mem;
+
+use crate::digest::{Algorithm, Digest};
+use crate::state::{FileRef, StateError, StateStore};
+
+/// A segment's file is not much larger than this, and so is a writer's memory.
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// Something that segments hold.
+pub trait Record: Ord + Sized + Send {
+    /// The first bytes of a segment's file.
+    const MAGIC: [u8; 4];
+    /// The last part of a segment's key.
+    const EXTENSION: &'static str;
+
+    /// Appends the record's bytes.
+    fn encode(&self, to: &mut Vec<u8>);
+
+    /// Takes one record off the front. `None` where the bytes are not one.
+    fn decode(from: &mut &[u8]) -> Option<Self>;
+
+    /// What it occupies in memory, about, in bytes.
+    fn weight(&self) -> usize {
+        mem::size_of::<Self>() * 2
+    }
+}
+
+fn encode_digest(digest: &Digest, to: &mut Vec<u8>) {
+    to.push(match digest.algorithm() {
+        Algorithm::Sha256 => 1,
+        Algorithm::Sha512 => 2,
+    });
+    to.extend_from_slice(digest.hash());
+}
+
+fn decode_digest(from: &mut &[u8]) -> Option<Digest> {
+    let (kind, rest) = from.split_first()?;
+    let algorithm = match kind {
+        1 => Algorithm::Sha256,
+        2 => Algorithm::Sha512,
+        _ => return None,
+    };
+    let (hash, rest) = rest.split_at_checked(algorithm.hash_len())?;
+    *from = rest;
+    Digest::from_hash(algorithm, hash)
+}
+
+/// A reference: a digest that a live manifest needs, or the manifest itself.
+impl Record for Digest {
+    const MAGIC: [u8; 4] = *b"HPR1";
+    const EXTENSION: &'static str = "references";
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        encode_digest(self, to);
+    }
+
+    fn decode(from: &mut &[u8]) -> Option<Self> {
+        decode_digest(from)
+    }
+}
+
+/// A layer link, as marking saw it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LayerLink {
+    /// What it names.
+    pub digest: Digest,
+    /// The repository it stands in.
+    pub repository: String,
+    /// Whether it may be deleted if nothing references its digest: its key was exact (R3).
+    pub deletable: bool,
+}
+
+impl Record for LayerLink {
+    const MAGIC: [u8; 4] = *b"HPL1";
+    const EXTENSION: &'static str = "links";
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        encode_digest(&self.digest, to);
+        to.push(u8::from(self.deletable));
+        // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
+        let name = &self.repository.as_bytes()[..self.repository.len().min(usize::from(u16::MAX))];
+        to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
+        to.extend_from_slice(name);
+    }
+
+    fn decode(from: &mut &[u8]) -> Option<Self> {
+        let digest = decode_digest(from)?;
+        let (deletable, rest) = from.split_first()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        *from = rest;
+        let repository = String::from_utf8(name.to_vec()).ok()?;
+        Some(Self {
+            digest,
+            repository,
+            deletable: *deletable == 1,
+        })
+    }
+
+    fn weight(&self) -> usize {
+        (mem::size_of::<Self>() + self.repository.capacity()) * 2
+    }
+}
+
+/// Collects records and writes them as segments.
+#[derive(Debug)]
+pub struct SegmentWriter<R> {
+    state: StateStore,
+    key_prefix: String,
+    records: BTreeSet<R>,
+    weight: usize,
+    written: Vec<FileRef>,
+}
+
+impl<R: Record> SegmentWriter<R> {
+    /// Makes a writer whose files get keys that begin with `key_prefix`.
+    #[must_use]
+    pub fn new(state: StateStore, key_prefix: String) -> Self {
+        Self {
+            state,
+            key_prefix,
+            records: BTreeSet::new(),
+            weight: 0,
+            written: Vec::new(),
+        }
+    }
+
+    /// Takes a record; one that is there already counts once.
+    ///
+    /// # Errors
+    ///
+    /// A full buffer that could not be written.
+    pub async fn push(&mut self, record: R) -> Result<(), StateError> {
+        let weight = record.weight();
+        if self.records.insert(record) {
+            self.weight += weight;
+        }
+        if self.weight >= SEGMENT_BYTES {
+            self.write_segment().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and names all files.
+    ///
+    /// # Errors
+    ///
+    /// The last segment could not be written.
+    pub async fn finish(mut self) -> Result<Vec<FileRef>, StateError> {
+        if !self.records.is_empty() {
+            self.write_segment().await?;
+        }
+        Ok(self.written)
+    }
+
+    async fn write_segment(&mut self) -> Result<(), StateError> {
+        let records = mem::take(&mut self.records);
+        self.weight = 0;
+        let mut bytes = R::MAGIC.to_vec();
+        for record in &records {
+            record.encode(&mut bytes);
+        }
+        let key = format!("{}-{}.{}", self.key_prefix, self.written.len(), R::EXTENSION);
+        let file = self.state.write(&key, bytes.into(), records.len() as u64).await?;
+        self.written.push(file);
+        Ok(())
+    }
+}
+
+/// Reads a segment whole, checked against its hash, its number of records and its order.
+///
+/// # Errors
+///
+/// A file that cannot be read or is not what `file` says.
+pub async fn read_segment<R: Record>(state: &StateStore, file: &FileRef) -> Result<Vec<R>, StateError> {
+    let bytes = state.read(file).await?;
+    decode_segment(&bytes, file.items).ok_or_else(|| StateError::Format {
+        key: file.key.clone(),
+        problem: format!(
+            "it is no segment of {} {} in ascending order",
+            file.items,
+            R::EXTENSION
+        ),
+    })
+}
+
+fn decode_segment<R: Record>(bytes: &[u8], items: u64) -> Option<Vec<R>> {
+    let mut rest = bytes.strip_prefix(&R::MAGIC)?;
+    let mut records = Vec::with_capacity(usize::try_from(items).ok()?.min(bytes.len()));
+    while !rest.is_empty() {
+        records.push(R::decode(&mut rest)?);
+    }
+    (records.len() as u64 == items && records.is_sorted_by(|a, b| a < b)).then_some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn layer_links_round_trip(
+            names in prop::collection::btree_set(("[a-z/]{1,30}", any::<bool>(), any::<bool>()), 0..50)
+        ) {
+            let links: BTreeSet<_> = names
+                .into_iter()
+                .map(|(repository, deletable, long)| LayerLink {
+                    digest: Digest::of(
+                        if long { Algorithm::Sha512 } else { Algorithm::Sha256 },
+                        repository.as_bytes(),
+                    ),
+                    repository,
+                    deletable,
+                })
+                .collect();
+            let mut bytes = LayerLink::MAGIC.to_vec();
+            links.iter().for_each(|link| link.encode(&mut bytes));
+            let decoded = decode_segment::<LayerLink>(&bytes, links.len() as u64).unwrap();
+            prop_assert_eq!(decoded, links.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn any_bytes_decode_or_fail_without_a_panic(bytes: Vec<u8>, items in 0u64..10) {
+            let mut file = LayerLink::MAGIC.to_vec();
+            file.extend(bytes);
+            let _ = decode_segment::<LayerLink>(&file, items);
+            let _ = decode_segment::<Digest>(&file, items);
+        }
+    }
+
+    #[test]
+    fn a_segment_out_of_order_is_refused() {
+        let digests = [
+            Digest::of(Algorithm::Sha256, b"1"),
+            Digest::of(Algorithm::Sha256, b"2"),
+        ];
+        let mut sorted = digests.to_vec();
+        sorted.sort();
+        for order in [[sorted[1], sorted[0]], [sorted[0], sorted[0]]] {
+            let mut bytes = Digest::MAGIC.to_vec();
+            order.iter().for_each(|digest| digest.encode(&mut bytes));
+            assert_eq!(decode_segment::<Digest>(&bytes, 2), None);
+        }
+    }
+}

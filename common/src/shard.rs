@@ -1,0 +1,165 @@
+//! Shards: how the blob space is cut by digest prefix.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Algorithm, Digest};
+use crate::layout::BLOBS;
+
+/// Blobs that a shard should not have many more of.
+pub const BLOBS_PER_SHARD: u64 = 100_000;
+
+/// One digest-prefix range of the blob space.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Shard {
+    algorithm: Algorithm,
+    hex: String,
+}
+
+/// How many hex digits tell a digest's shard: two or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct ShardDigits(usize);
+
+/// A number of digits that no shard can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} hex digits a shard: 2 to {most} are possible", most = ShardDigits::MOST)]
+pub struct BadShardDigits(usize);
+
+impl TryFrom<usize> for ShardDigits {
+    type Error = BadShardDigits;
+
+    fn try_from(digits: usize) -> Result<Self, BadShardDigits> {
+        if (Self::LEAST..=Self::MOST).contains(&digits) {
+            Ok(Self(digits))
+        } else {
+            Err(BadShardDigits(digits))
+        }
+    }
+}
+
+impl From<ShardDigits> for usize {
+    fn from(digits: ShardDigits) -> Self {
+        digits.0
+    }
+}
+
+impl ShardDigits {
+    // The layout has a folder for the first two.
+    const LEAST: usize = 2;
+    const MOST: usize = 5;
+
+    /// The fewest digits that keep a shard near [`BLOBS_PER_SHARD`] of this many blobs.
+    #[must_use]
+    pub fn for_blobs(blobs: u64) -> Self {
+        let enough = |digits: &usize| (1u64 << (4 * digits)).saturating_mul(BLOBS_PER_SHARD) >= blobs;
+        Self((Self::LEAST..Self::MOST).find(enough).unwrap_or(Self::MOST))
+    }
+
+    /// The shard that a digest belongs to.
+    #[must_use]
+    pub fn shard_of(self, digest: &Digest) -> Shard {
+        let mut hex = digest.hex();
+        hex.truncate(self.0);
+        Shard {
+            algorithm: digest.algorithm(),
+            hex,
+        }
+    }
+
+    /// The place of a digest's shard among those of its algorithm, from 0.
+    #[must_use]
+    pub fn index_of(self, digest: &Digest) -> usize {
+        let hash = digest.hash();
+        let leading = usize::from(hash[0]) << 16 | usize::from(hash[1]) << 8 | usize::from(hash[2]);
+        leading >> (24 - 4 * self.0)
+    }
+
+    /// The number of shards of one algorithm.
+    #[must_use]
+    pub fn count(self) -> usize {
+        1 << (4 * self.0)
+    }
+
+    /// The shard at a place among those of its algorithm.
+    #[must_use]
+    pub fn shard_at(self, algorithm: Algorithm, index: usize) -> Shard {
+        Shard {
+            algorithm,
+            hex: format!("{index:0width$x}", width = self.0),
+        }
+    }
+}
+
+impl Shard {
+    /// The hash algorithm of its blobs.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The plain string that the keys of all its blobs begin with.
+    #[must_use]
+    pub fn key_prefix(&self) -> String {
+        let (folder, rest) = self.hex.split_at(2);
+        let base = format!("{BLOBS}{}/{folder}/", self.algorithm.name());
+        // Keys repeat the folder's digits in the blob's own.
+        if rest.is_empty() {
+            base
+        } else {
+            format!("{base}{}", self.hex)
+        }
+    }
+
+    /// Whether a digest belongs to it.
+    #[must_use]
+    pub fn contains(&self, digest: &Digest) -> bool {
+        digest.algorithm() == self.algorithm && digest.hex().starts_with(&self.hex)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.algorithm.name(), self.hex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layout::blob_key;
+
+    #[test]
+    fn as_many_shards_as_keep_one_small() {
+        assert_eq!(usize::from(ShardDigits::for_blobs(0)), 2);
+        assert_eq!(usize::from(ShardDigits::for_blobs(25_600_000)), 2);
+        assert_eq!(usize::from(ShardDigits::for_blobs(25_600_001)), 3);
+        assert_eq!(usize::from(ShardDigits::for_blobs(u64::MAX)), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn shards_cover_the_digest_space_and_never_overlap(hash: [u8; 32], digits in 2usize..=5) {
+            let digits = ShardDigits::try_from(digits).unwrap();
+            let digest = Digest::from_hash(Algorithm::Sha256, &hash).unwrap();
+            let shard = digits.shard_of(&digest);
+            let index = digits.index_of(&digest);
+            prop_assert!(index < digits.count());
+            prop_assert_eq!(&digits.shard_at(Algorithm::Sha256, index), &shard);
+            prop_assert!(shard.contains(&digest));
+            let key = blob_key(&digest);
+            prop_assert!(key.starts_with(&shard.key_prefix()));
+            // Its neighbours have no part in it: keys of two shards never begin alike.
+            for other in [index.wrapping_sub(1), index + 1] {
+                if other < digits.count() {
+                    let other = digits.shard_at(Algorithm::Sha256, other);
+                    prop_assert!(!other.contains(&digest));
+                    prop_assert!(!key.starts_with(&other.key_prefix()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Walking a folder in the order of its keys.
+//!
+//! A key's order is that of its bytes, so a folder `a` sorts as `a/`: after `a-b`, before `a0`. One folder's names are
+//! held in memory at a time for each level, never the tree's.
+
+use std::ffi::CString;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, statat};
+
+use super::{FilesystemStore, PAGE};
+use crate::store::{FolderPage, ListRange, ListedObject, RequestKind, StoreError};
+
+type Send<'s> = &'s mut dyn FnMut(Result<Vec<ListedObject>, StoreError>) -> bool;
+
+/// Why a walk ends before its end.
+enum Stop {
+    /// Nobody wants more, or the range is over.
+    Enough,
+    Failed(StoreError),
+}
+
+/// Lists a range, page by page, until `send` says that nobody listens.
+pub(super) fn walk(store: &FilesystemStore, range: &ListRange, send: Send<'_>) {
+    let mut walk = Walk {
+        store,
+        range,
+        send,
+        page: Vec::with_capacity(PAGE),
+        ancestors: Vec::new(),
+    };
+    match walk.run() {
+        Ok(()) | Err(Stop::Enough) => {
+            if !walk.page.is_empty() {
+                let page = std::mem::take(&mut walk.page);
+                (walk.send)(Ok(page));
+            }
+        }
+        Err(Stop::Failed(error)) => {
+            (walk.send)(Err(error));
+        }
+    }
+}
+
+struct Walk<'w> {
+    store: &'w FilesystemStore,
+    range: &'w ListRange,
+    send: Send<'w>,
+    page: Vec<ListedObject>,
+    /// Device and inode of the folders being read, so that a symbolic link to one of them ends there.
+    ancestors: Vec<(u64, u64)>,
+}
+
+/// One name in a folder.
+struct Entry {
+    name: CString,
+    is_folder: bool,
+    is_link: bool,
+    kind: FileType,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) -> Result<(), Stop> {
+        // What the prefix says beyond its last `/` is the beginning of names.
+        let folder = self
+            .range
+            .prefix
+            .rfind('/')
+            .map_or("", |end| &self.range.prefix[..=end]);
+        let Some(fd) = self.open_base(folder)? else {
+            return Ok(());
+        };
+        self.folder(fd, folder, true)
+    }
+
+    /// Opens the folder that the prefix names, one part at a time, so that a symbolic link on the way is seen.
+    fn open_base(&self, folder: &str) -> Result<Option<OwnedFd>, Stop> {
+        let follow = if self.range.follow_symbolic_links {
+            OFlags::empty()
+        } else {
+            OFlags::NOFOLLOW
+        };
+        let mut fd = open(&self.store.root, folder_flags(), Mode::empty())
+            .map_err(|error| self.failed("list", "", error.into()))?;
+        for part in folder.split('/').filter(|part| !part.is_empty()) {
+            fd = match openat(&fd, part, folder_flags() | follow, Mode::empty()) {
+                Ok(fd) => fd,
+                Err(rustix::io::Errno::NOENT) => return Ok(None),
+                Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                    let problem = format!(
+                        "{part:?} in {folder:?} is a symbolic link or no folder; nothing behind a symbolic link is \
+                         ever deleted: mount it there instead"
+                    );
+                    let store = self.store.identity.clone();
+                    return Err(Stop::Failed(StoreError::Configuration { store, problem }));
+                }
+                Err(error) => return Err(self.failed("list", folder, error.into())),
+            };
+        }
+        Ok(Some(fd))
+    }
+
+    fn folder(&mut self, fd: OwnedFd, key: &str, exact: bool) -> Result<(), Stop> {
+        let entries = read_entries(self.store, &fd, key).map_err(Stop::Failed)?;
+        if self.range.follow_symbolic_links {
+            let stat = fstat(&fd).map_err(|error| self.failed("list", key, error.into()))?;
+            if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) {
+                return Ok(());
+            }
+            self.ancestors.push((stat.st_dev, stat.st_ino));
+        }
+        for entry in entries {
+            self.entry(&fd, key, exact, &entry)?;
+        }
+        self.ancestors.pop();
+        Ok(())
+    }
+
+    fn entry(&mut self, fd: &OwnedFd, folder: &str, exact: bool, entry: &Entry) -> Result<(), Stop> {
+        let (name, utf8) = match entry.name.to_str() {
+            Ok(name) => (name.into(), true),
+            Err(_) => (entry.name.to_string_lossy(), false),
+        };
+        let exact = exact && utf8 && !entry.is_link;
+        if entry.is_folder {
+            let key = format!("{folder}{name}/");
+            if !self.may_hold_keys(&key)? {
+                return Ok(());
+            }
+            let follow = if entry.is_link {
+                OFlags::empty()
+            } else {
+                OFlags::NOFOLLOW
+            };
+            return match openat(fd, &entry.name, folder_flags() | follow, Mode::empty()) {
+                Ok(fd) => self.folder(fd, &key, exact),
+                // Gone since its name was read.
+                Err(rustix::io::Errno::NOENT) => Ok(()),
+                Err(error) => Err(self.failed("list", &key, error.into())),
+            };
+        }
+        let key = format!("{folder}{name}");
+        if self.range.before.as_ref().is_some_and(|before| key >= *before) {
+            return Err(Stop::Enough);
+        }
+        if !self.range.contains(&key) {
+            return Ok(());
+        }
+        let flags = if self.range.follow_symbolic_links {
+            AtFlags::empty()
+        } else {
+            AtFlags::SYMLINK_NOFOLLOW
+        };
+        let stat = match statat(fd, &entry.name, flags) {
+            Ok(stat) => stat,
+            // A link to nothing is something that is there; anything else is gone since its name was read.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) if entry.is_link => {
+                match statat(fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => stat,
+                    Err(_) => return Ok(()),
+                }
+            }
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(self.failed("list", &key, error.into())),
+        };
+        self.page.push(ListedObject {
+            key,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            last_modified: modified(&stat),
+            etag: None,
+            exact: exact && entry.kind == FileType::RegularFile,
+        });
+        if self.page.len() == PAGE {
+            let page = std::mem::replace(&mut self.page, Vec::with_capacity(PAGE));
+            if !(self.send)(Ok(page)) {
+                return Err(Stop::Enough);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any key that begins with a folder's may lie in the range.
+    fn may_hold_keys(&self, folder: &str) -> Result<bool, Stop> {
+        let ListRange {
+            prefix,
+            after,
+            before,
+            ..
+        } = self.range;
+        if before.as_deref().is_some_and(|before| folder >= before) {
+            return Err(Stop::Enough);
+        }
+        let under_prefix = folder.starts_with(prefix.as_str()) || prefix.starts_with(folder);
+        let not_before = after
+            .as_deref()
+            .is_none_or(|after| folder > after || after.starts_with(folder));
+        Ok(under_prefix && not_before)
+    }
+
+    fn failed(&self, action: &'static str, key: &str, error: io::Error) -> Stop {
+        Stop::Failed(self.store.error(action, key, error))
+    }
+}
+
+fn folder_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+fn modified(stat: &Stat) -> Timestamp {
+    let nanoseconds = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    // A time that cannot be expressed is taken for a late one: what has it is young, and kept (R1).
+    Timestamp::new(stat.st_mtime, nanoseconds).unwrap_or(Timestamp::MAX)
+}
+
+/// Reads a folder's names, in the order of the keys below them.
+fn read_entries(store: &FilesystemStore, fd: &OwnedFd, key: &str) -> Result<Vec<Entry>, StoreError> {
+    store.requests.add(RequestKind::List, 1);
+    let error = |error: rustix::io::Errno| store.error("list", key, error.into());
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(fd).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown {
+            match statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => kind = FileType::from_raw_mode(stat.st_mode),
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(errno) => return Err(error(errno)),
+            }
+        }
+        let is_link = kind == FileType::Symlink;
+        let is_folder = match statat_if(is_link, fd, name) {
+            Some(target) => target == FileType::Directory,
+            None => kind == FileType::Directory,
+        };
+        entries.push(Entry {
+            name: name.to_owned(),
+            is_folder,
+            is_link,
+            kind,
+        });
+    }
+    entries.sort_unstable_by(|a, b| sort_key(a).cmp(sort_key(b)));
+    Ok(entries)
+}
+
+/// What a symbolic link leads to. `None` where it is none, or leads nowhere.
+fn statat_if(is_link: bool, fd: &OwnedFd, name: &std::ffi::CStr) -> Option<FileType> {
+    let stat = is_link
+        .then(|| statat(fd, name, AtFlags::empty()).ok())
+        .flatten()?;
+    Some(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn sort_key(entry: &Entry) -> impl Iterator<Item = &u8> {
+    let end: &[u8] = if entry.is_folder { b"/" } else { b"" };
+    entry.name.to_bytes().iter().chain(end)
+}
+
+/// Lists what lies directly under a folder, whole.
+pub(super) fn read_folder(store: &FilesystemStore, folder: &str) -> Result<FolderPage, StoreError> {
+    let error = |error: io::Error| store.error("list", folder, error);
+    let fd = match open(store.path(folder), folder_flags(), Mode::empty()) {
+        Ok(fd) => fd,
+        Err(errno) if io::Error::from(errno).kind() == ErrorKind::NotFound => {
+            return Ok(FolderPage::default());
+        }
+        Err(errno) => return Err(error(errno.into())),
+    };
+    let mut page = FolderPage::default();
+    for entry in read_entries(store, &fd, folder)? {
+        let key = format!("{folder}{}", entry.name.to_string_lossy());
+        if entry.is_folder {
+            page.folders.push(format!("{key}/"));
+            continue;
+        }
+        let Ok(stat) = statat(&fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        page.objects.push(ListedObject {
+            key,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            last_modified: modified(&stat),
+            etag: None,
+            exact: !entry.is_link && entry.name.to_str().is_ok(),
+        });
+    }
+    Ok(page)
+}

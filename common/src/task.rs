@@ -1,0 +1,292 @@
+//! Tasks and their reports: the small messages between coordinator and workers. They name files of the state store
+//! and never carry data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::layout::REPOSITORIES;
+use crate::problem::ProblemKind;
+use crate::run::Epoch;
+use crate::shard::Shard;
+use crate::state::FileRef;
+use crate::store::ListRange;
+
+/// The version of these messages. A worker gives a task of another version back.
+pub const MESSAGE_VERSION: u32 = 1;
+
+/// One piece of work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// [`MESSAGE_VERSION`].
+    pub version: u32,
+    /// Unique in its epoch; the last part of its subject and of the keys it writes.
+    pub id: String,
+    /// The epoch it belongs to.
+    pub epoch: Epoch,
+    /// The identity of the registry's storage.
+    pub registry: String,
+    /// What to do.
+    pub work: Work,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.id, self.epoch)
+    }
+}
+
+/// What a task asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Work {
+    /// List a range of repositories, read their manifests, write segments.
+    Mark(MarkWork),
+    /// List a shard, decide per blob, write its plan.
+    Plan(PlanWork),
+    /// Remove the links of dead manifests, and what else goes before the shards.
+    Unlink(UnlinkWork),
+    /// Delete what a shard's plan names.
+    Sweep(SweepWork),
+}
+
+/// A range of the `repositories/` key space, cut between repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRange {
+    /// Keys are greater than this one. `None`: from the first.
+    pub after: Option<String>,
+    /// Keys are up to and with this one. `None`: to the last.
+    pub to: Option<String>,
+}
+
+impl KeyRange {
+    /// The listing that covers it.
+    #[must_use]
+    pub fn listing(&self) -> ListRange {
+        ListRange {
+            prefix: REPOSITORIES.to_owned(),
+            after: self.after.clone(),
+            // The key right behind the last one.
+            before: self.to.as_ref().map(|to| format!("{to}\0")),
+            follow_symbolic_links: true,
+        }
+    }
+}
+
+/// What counts as dead, by the options of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkRules {
+    /// Young is what the store says was modified at this time or later (R4).
+    pub cutoff: Timestamp,
+    /// Whether revisions that no tag needs are dead.
+    pub delete_untagged: bool,
+    /// Whether revisions whose manifest is missing are dead.
+    pub prune_broken: bool,
+    /// Whether the last links of repositories without revisions go.
+    pub delete_empty_repositories: bool,
+    /// Uploads all of whose files are older than this go.
+    pub purge_uploads_before: Option<Timestamp>,
+    /// Whether repositories with revisions and without any tag are what they seem, and no sign of tags that
+    /// are kept elsewhere (Harbor).
+    pub accept_untagged_repositories: bool,
+    /// Where the run carries out a reviewed plan: its removals. What they do not name is not dead.
+    pub reviewed: Option<Vec<FileRef>>,
+}
+
+/// Work of [`Work::Mark`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkWork {
+    /// Where to look.
+    pub range: KeyRange,
+    /// What to look for.
+    pub rules: MarkRules,
+}
+
+/// What a shard's plan is to list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The blobs of a shard.
+    Shard(Shard),
+    /// A folder of the blob space that is no shard's: all of it is unrecognized, and left alone.
+    Stray(String),
+}
+
+/// Work of [`Work::Plan`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanWork {
+    /// What to list.
+    pub scope: Scope,
+    /// The shard's filter. `None` only for a stray folder.
+    pub filter: Option<FileRef>,
+    /// Removals of the shard's dangling layer links.
+    pub dangling: Vec<FileRef>,
+    /// Young is what the store says was modified at this time or later (R4).
+    pub cutoff: Timestamp,
+    /// Where the run carries out a reviewed plan: its parts for this shard. What they do not name stays.
+    pub reviewed: Option<Vec<FileRef>>,
+}
+
+/// Work of [`Work::Unlink`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnlinkWork {
+    /// Parts of the sealed plan.
+    pub parts: Vec<FileRef>,
+}
+
+/// Work of [`Work::Sweep`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepWork {
+    /// The shard.
+    pub shard: Shard,
+    /// Its parts of the sealed plan: layer links before blobs (R6).
+    pub parts: Vec<FileRef>,
+}
+
+/// What became of one attempt at a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// [`MESSAGE_VERSION`].
+    pub version: u32,
+    /// The task's id.
+    pub task: String,
+    /// The task's epoch.
+    pub epoch: Epoch,
+    /// What was found or done, or the error that ended the attempt.
+    pub result: Result<Findings, String>,
+}
+
+/// What a task found or did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Findings {
+    /// Of [`Work::Mark`].
+    Mark(MarkFindings),
+    /// Of [`Work::Plan`].
+    Plan(PlanFindings),
+    /// Of [`Work::Unlink`] and [`Work::Sweep`]: the journal has the facts.
+    Removed(RemovedFindings),
+}
+
+/// Manifests by what reading them gave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestCounts {
+    /// Distinct manifests read by each task.
+    pub read: u64,
+    /// Their blob was not there.
+    pub missing: u64,
+    /// Their bytes could not be had, or were not what the digest says.
+    pub corrupt: u64,
+    /// Their bytes were not understood.
+    pub unknown_type: u64,
+}
+
+/// What a mark task found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkFindings {
+    /// Where it stopped because its range was large: keys after this one are still to be marked.
+    pub done_to: Option<String>,
+    /// Segments of references.
+    pub references: Vec<FileRef>,
+    /// Segments of layer links.
+    pub layer_links: Vec<FileRef>,
+    /// Removals that go before the shards: links of dead manifests, uploads.
+    pub removals: Vec<FileRef>,
+    /// Names of frozen repositories, as JSON lines.
+    pub frozen: Option<FileRef>,
+    /// Problems, as JSON lines.
+    pub problems: Option<FileRef>,
+    /// Problems by kind.
+    pub problem_counts: BTreeMap<ProblemKind, u64>,
+    /// Repositories in the range.
+    pub repositories: u64,
+    /// Frozen ones of them.
+    pub frozen_repositories: u64,
+    /// Manifests.
+    pub manifests: ManifestCounts,
+    /// Keys that are not canonical; left alone (R3).
+    pub unrecognized_keys: u64,
+    /// Bytes of the uploads that go.
+    pub upload_bytes: u64,
+}
+
+/// Blobs and bytes of one shard, or of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardTotals {
+    /// Blobs listed.
+    pub scanned: u64,
+    /// Blobs that may be referenced.
+    pub referenced: u64,
+    /// Blobs that nothing references, newer than the cutoff.
+    pub young: u64,
+    /// Blobs that would go.
+    pub orphaned: u64,
+    /// Keys that are not canonical; left alone (R3).
+    pub unrecognized_keys: u64,
+    /// Bytes of the blobs listed.
+    pub scanned_bytes: u64,
+    /// Bytes of the young ones.
+    pub young_bytes: u64,
+    /// Bytes of those that would go.
+    pub orphaned_bytes: u64,
+    /// Orphans that stay because the reviewed plan does not name them.
+    pub not_reviewed: u64,
+    /// Dangling layer links.
+    pub layer_links: u64,
+}
+
+impl ShardTotals {
+    /// Adds another shard's totals.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        // Destructured, so that a new field cannot be forgotten.
+        let Self {
+            scanned,
+            referenced,
+            young,
+            orphaned,
+            unrecognized_keys,
+            scanned_bytes,
+            young_bytes,
+            orphaned_bytes,
+            not_reviewed,
+            layer_links,
+        } = *other;
+        Self {
+            scanned: self.scanned + scanned,
+            referenced: self.referenced + referenced,
+            young: self.young + young,
+            orphaned: self.orphaned + orphaned,
+            unrecognized_keys: self.unrecognized_keys + unrecognized_keys,
+            scanned_bytes: self.scanned_bytes + scanned_bytes,
+            young_bytes: self.young_bytes + young_bytes,
+            orphaned_bytes: self.orphaned_bytes + orphaned_bytes,
+            not_reviewed: self.not_reviewed + not_reviewed,
+            layer_links: self.layer_links + layer_links,
+        }
+    }
+}
+
+/// What a plan task found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFindings {
+    /// The shard's removals: layer links before blobs (R6).
+    pub parts: Vec<FileRef>,
+    /// Their sums, and what stays.
+    pub totals: ShardTotals,
+}
+
+/// What an unlink or sweep task did in this attempt. For progress only: accounts come from the journal (R5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedFindings {
+    /// Keys that are gone.
+    pub removed: u64,
+    /// Bytes of the blobs among them.
+    pub freed_bytes: u64,
+    /// Keys that the store refused to delete.
+    pub failed: u64,
+    /// Whether it ended before all keys had been tried: the run is stopping.
+    pub stopped: bool,
+}

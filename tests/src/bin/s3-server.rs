@@ -1,0 +1,56 @@
+//! Runs the S3 server of the tests by itself, to try hardprune or a registry on it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use hardprune_tests::s3_server::{S3Options, S3Server};
+
+/// An S3 server with one empty bucket, held in memory, on 127.0.0.1.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Port of 127.0.0.1; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Name of the bucket.
+    #[arg(long, default_value = "registry")]
+    bucket: String,
+    /// How long each request waits before it is executed, such as 20ms.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    latency: Duration,
+    /// The most keys that a page of a listing has.
+    #[arg(long, default_value_t = 1000)]
+    page_size: usize,
+    /// Keep versions: what is deleted only hides.
+    #[arg(long)]
+    versioned: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let server = S3Server::start(S3Options {
+        port: arguments.port,
+        bucket: arguments.bucket,
+        latency: arguments.latency,
+        page_size: arguments.page_size,
+        versioned: arguments.versioned,
+        ..S3Options::default()
+    })?;
+    println!("AWS_ENDPOINT_URL={}", server.endpoint());
+    println!("AWS_ACCESS_KEY_ID={}", server.access_key());
+    println!("AWS_SECRET_ACCESS_KEY={}", server.secret_key());
+    println!("AWS_REGION=us-east-1");
+    println!(
+        "bucket: s3://{}    (Ctrl-C ends the server and forgets its content)",
+        server.bucket()
+    );
+    // The server's own threads do the work; a signal ends the process.
+    loop {
+        std::thread::park();
+    }
+}
+
+fn parse_duration(text: &str) -> anyhow::Result<Duration> {
+    let duration: jiff::SignedDuration = text.parse()?;
+    Duration::try_from(duration).context("a latency is not negative")
+}

@@ -1,0 +1,264 @@
+//! An S3 server over real HTTP, for tests and benchmarks: one bucket, held in memory, on a free port of
+//! 127.0.0.1. Its content can be changed and read directly, its times set, its requests counted, its answers
+//! spoiled by scripted faults ([`Fault`]).
+//!
+//! It runs on threads of its own, so it can be started from blocking programs, too, and ends when dropped.
+//! Requests are path-style. Versions of objects other than the current one cannot be reached.
+
+mod answers;
+mod body_check;
+mod call;
+mod content;
+mod counters;
+mod faults;
+mod front;
+mod listing;
+mod multipart;
+mod operations;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use tokio::runtime::Runtime;
+
+pub use self::call::Operation;
+pub use self::counters::{Counters, LogEntry};
+pub use self::faults::{Effect, Fault, Faults, Matcher};
+
+use self::content::{Attributes, Conditions, Content};
+use self::counters::Recorder;
+use self::front::Front;
+use self::multipart::Uploads;
+use self::operations::Operations;
+
+const ACCESS_KEY: &str = "hardprune-test-key";
+const SECRET_KEY: &str = "hardprune-test-secret";
+
+/// How a server behaves.
+#[derive(Clone, Debug)]
+pub struct S3Options {
+    /// The port of 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    /// The name of the one bucket.
+    pub bucket: String,
+    /// The most keys that a page of a listing has.
+    pub page_size: usize,
+    /// How long each request waits before it is executed.
+    pub latency: Duration,
+    /// Whether the bucket keeps versions: answers name them, and what is deleted or replaced only hides.
+    pub versioned: bool,
+    /// Whether `If-Match` and `If-None-Match` of a write count; otherwise they are silently ignored.
+    pub honours_conditions: bool,
+    /// Whether requests must be signed with the server's keys.
+    pub check_credentials: bool,
+    /// The store's time minus the machine's.
+    pub clock_offset: SignedDuration,
+    /// Whether [`S3Server::log`] has anything to tell.
+    pub keeps_log: bool,
+}
+
+impl Default for S3Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            bucket: "registry".into(),
+            page_size: 1000,
+            latency: Duration::ZERO,
+            versioned: false,
+            honours_conditions: true,
+            check_credentials: true,
+            clock_offset: SignedDuration::ZERO,
+            keeps_log: false,
+        }
+    }
+}
+
+/// A running S3 server.
+#[derive(Debug)]
+pub struct S3Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// There until the server is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// What all requests of a server share.
+#[derive(Debug)]
+struct Shared {
+    options: S3Options,
+    content: Content,
+    uploads: Uploads,
+    faults: Faults,
+    recorder: Recorder,
+}
+
+impl S3Server {
+    /// Starts a server. It answers from the moment that this returns.
+    ///
+    /// # Errors
+    ///
+    /// If the port is taken, or the machine gives no threads.
+    pub fn start(options: S3Options) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
+            .with_context(|| format!("cannot listen on port {} of 127.0.0.1", options.port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            content: Content::new(
+                options.versioned,
+                options.honours_conditions,
+                options.clock_offset,
+            ),
+            uploads: Uploads::default(),
+            faults: Faults::default(),
+            recorder: Recorder::new(options.keeps_log),
+            options,
+        });
+        let mut service = S3ServiceBuilder::new(Operations(Arc::clone(&shared)));
+        if shared.options.check_credentials {
+            service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        }
+        let front = Front {
+            service: service.build(),
+            shared: Arc::clone(&shared),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("s3-server")
+            .enable_all()
+            .build()
+            .context("cannot start the threads of the S3 server")?;
+        runtime.spawn(Arc::new(front).serve(listener));
+        Ok(Self {
+            shared,
+            address,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Returns the URL of the server, without the bucket.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the name of the bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.shared.options.bucket
+    }
+
+    /// Returns the access key that requests are to be signed with.
+    #[must_use]
+    pub fn access_key(&self) -> &'static str {
+        ACCESS_KEY
+    }
+
+    /// Returns the secret key that requests are to be signed with.
+    #[must_use]
+    pub fn secret_key(&self) -> &'static str {
+        SECRET_KEY
+    }
+
+    /// Returns the store's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.content.now()
+    }
+
+    /// Writes an object, with the store's time or one of the caller's.
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>, last_modified: Option<Timestamp>) {
+        let written = self.shared.content.put(
+            key.to_owned(),
+            bytes.into(),
+            None,
+            Attributes::default(),
+            &Conditions::default(),
+        );
+        written.expect("a write without conditions is not refused");
+        if let Some(time) = last_modified {
+            self.set_last_modified(key, time);
+        }
+    }
+
+    /// Removes an object; says whether it was there.
+    pub fn remove(&self, key: &str) -> bool {
+        let removed = self.shared.content.remove(key, &Conditions::default());
+        removed
+            .expect("a delete without conditions is not refused")
+            .is_some()
+    }
+
+    /// Returns the bytes of an object.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Bytes> {
+        self.shared.content.get(key).map(|object| object.bytes.clone())
+    }
+
+    /// Returns size and time of every object by its key.
+    #[must_use]
+    pub fn inventory(&self) -> BTreeMap<String, (u64, Timestamp)> {
+        let mut all = BTreeMap::new();
+        self.shared.content.scan(Bound::Unbounded, |key, object| {
+            all.insert(key.to_owned(), (object.bytes.len() as u64, object.last_modified));
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
+    /// Sets the time of an object; says whether it is there.
+    pub fn set_last_modified(&self, key: &str, time: Timestamp) -> bool {
+        self.shared.content.set_last_modified(key, time)
+    }
+
+    /// Sets the time of all objects under a prefix; returns how many there are.
+    pub fn set_last_modified_all(&self, prefix: &str, time: Timestamp) -> usize {
+        self.shared.content.set_last_modified_all(prefix, time)
+    }
+
+    /// Returns the bytes that a versioned bucket holds in objects that were deleted or replaced.
+    #[must_use]
+    pub fn hidden_bytes(&self) -> u64 {
+        self.shared.content.hidden_bytes()
+    }
+
+    /// Returns the faults that requests meet.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Returns the counts of the requests since the start or the last reset.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.recorder.counters()
+    }
+
+    /// Sets all counts to zero and empties the log.
+    pub fn reset_counters(&self) {
+        self.shared.recorder.reset();
+    }
+
+    /// Returns the requests in the order of their arrival, if the options ask for a log.
+    #[must_use]
+    pub fn log(&self) -> Vec<LogEntry> {
+        self.shared.recorder.log()
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Unlike a plain drop this may happen on a thread of another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}

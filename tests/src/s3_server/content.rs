@@ -1,0 +1,209 @@
+//! What the bucket holds, in memory: objects in the bytewise order of their keys, each with the store's time.
+//!
+//! Everything else of the server reaches objects through the few methods here, so content that is computed
+//! instead of stored needs only another `Content`.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use md5::{Digest, Md5};
+use s3s::dto::{ETag, ETagCondition, Metadata};
+use s3s::{S3Result, s3_error};
+
+/// One object of the bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub bytes: Bytes,
+    pub etag: String,
+    pub last_modified: Timestamp,
+    pub attributes: Attributes,
+    /// Counts up with every write to the bucket; what a versioned bucket calls its version id.
+    pub version: u64,
+}
+
+/// What a client says about an object besides its bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attributes {
+    pub content_type: Option<String>,
+    pub metadata: Option<Metadata>,
+}
+
+/// The conditions of a request (`If-Match`, `If-None-Match`).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditions {
+    pub if_match: Option<ETagCondition>,
+    pub if_none_match: Option<ETagCondition>,
+}
+
+impl Conditions {
+    /// Answers 412 where a write must not happen, and 404 where it names an object that is not there.
+    fn check_write(&self, existing: Option<&Arc<Object>>) -> S3Result<()> {
+        match (&self.if_match, existing) {
+            (Some(_), None) => return Err(s3_error!(NoSuchKey)),
+            (Some(condition), Some(object)) if !object.fits(condition) => {
+                return Err(s3_error!(PreconditionFailed));
+            }
+            _ => {}
+        }
+        match (&self.if_none_match, existing) {
+            (Some(condition), Some(object)) if object.fits(condition) => Err(s3_error!(PreconditionFailed)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Object {
+    /// Says whether this object's ETag is the one that the condition names.
+    pub(super) fn fits(&self, condition: &ETagCondition) -> bool {
+        condition.as_etag().is_none_or(|etag| etag.value() == self.etag)
+    }
+
+    /// Returns the ETag in the form that answers carry.
+    pub(super) fn e_tag(&self) -> ETag {
+        ETag::Strong(self.etag.clone())
+    }
+}
+
+/// Returns the MD5 of the bytes in hex, the ETag of every object that was written in one piece.
+pub(super) fn md5_hex(bytes: &[u8]) -> String {
+    hex::encode(Md5::digest(bytes))
+}
+
+/// All objects of the bucket.
+#[derive(Debug)]
+pub(super) struct Content {
+    state: RwLock<State>,
+    versioned: bool,
+    honours_conditions: bool,
+    clock_offset: SignedDuration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, Arc<Object>>,
+    last_version: u64,
+    hidden_bytes: u64,
+}
+
+impl Content {
+    pub(super) fn new(versioned: bool, honours_conditions: bool, clock_offset: SignedDuration) -> Self {
+        Self {
+            state: RwLock::default(),
+            versioned,
+            honours_conditions,
+            clock_offset,
+        }
+    }
+
+    /// Returns the store's time, which may differ from the machine's.
+    pub(super) fn now(&self) -> Timestamp {
+        let machine = hardprune_common::clock::machine_now();
+        machine.saturating_add(self.clock_offset).unwrap_or(machine)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Arc<Object>> {
+        self.read().objects.get(key).cloned()
+    }
+
+    /// Writes an object if the conditions hold; the ETag is that of the bytes unless one is given.
+    pub(super) fn put(
+        &self,
+        key: String,
+        bytes: Bytes,
+        etag: Option<String>,
+        attributes: Attributes,
+        conditions: &Conditions,
+    ) -> S3Result<Arc<Object>> {
+        let etag = etag.unwrap_or_else(|| md5_hex(&bytes));
+        let last_modified = self.now();
+        let mut state = self.write();
+        if self.honours_conditions {
+            conditions.check_write(state.objects.get(&key))?;
+        }
+        state.last_version += 1;
+        let object = Arc::new(Object {
+            bytes,
+            etag,
+            last_modified,
+            attributes,
+            version: state.last_version,
+        });
+        if let Some(replaced) = state.objects.insert(key, Arc::clone(&object)) {
+            state.hide(self.versioned, &replaced);
+        }
+        Ok(object)
+    }
+
+    /// Removes an object; in a versioned bucket its bytes stay, hidden.
+    pub(super) fn remove(&self, key: &str, conditions: &Conditions) -> S3Result<Option<Arc<Object>>> {
+        let mut state = self.write();
+        if self.honours_conditions {
+            conditions.check_write(state.objects.get(key))?;
+        }
+        let removed = state.objects.remove(key);
+        if let Some(object) = &removed {
+            state.hide(self.versioned, object);
+        }
+        Ok(removed)
+    }
+
+    /// Shows the objects from a key on, in order, until the visitor has seen enough.
+    pub(super) fn scan(&self, from: Bound<&str>, mut visit: impl FnMut(&str, &Object) -> ControlFlow<()>) {
+        for (key, object) in self.read().objects.range::<str, _>((from, Bound::Unbounded)) {
+            if visit(key, object).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Sets the time of one object, if it is there.
+    pub(super) fn set_last_modified(&self, key: &str, time: Timestamp) -> bool {
+        let mut state = self.write();
+        let object = state.objects.get_mut(key);
+        object
+            .map(|object| Arc::make_mut(object).last_modified = time)
+            .is_some()
+    }
+
+    /// Sets the time of every object under a prefix; returns how many there are.
+    pub(super) fn set_last_modified_all(&self, prefix: &str, time: Timestamp) -> usize {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let mut changed = 0;
+        for (key, object) in self.write().objects.range_mut::<str, _>(from) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            Arc::make_mut(object).last_modified = time;
+            changed += 1;
+        }
+        changed
+    }
+
+    pub(super) fn is_versioned(&self) -> bool {
+        self.versioned
+    }
+
+    pub(super) fn hidden_bytes(&self) -> u64 {
+        self.read().hidden_bytes
+    }
+
+    // A panic of one request must not take the bucket from the others: no method leaves it half-changed.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn hide(&mut self, versioned: bool, object: &Object) {
+        if versioned {
+            self.hidden_bytes += object.bytes.len() as u64;
+        }
+    }
+}

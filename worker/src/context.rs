@@ -1,0 +1,85 @@
+//! What a worker has at hand for its tasks.
+
+use std::sync::Arc;
+
+use hardprune_common::authority::{AuthorityError, TracedPlan};
+use hardprune_common::run::Epoch;
+use hardprune_common::state::{StateError, StateStore};
+use hardprune_common::store::{Store, StoreError};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// What can end an attempt at a task.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The registry's storage failed.
+    #[error("registry: {0}")]
+    Registry(#[from] StoreError),
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is no right to delete, or no longer.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A filter cannot be used.
+    #[error("filter {key:?}: {source}")]
+    Filter {
+        /// The filter's file.
+        key: String,
+        /// Why.
+        source: hardprune_common::filter::FilterError,
+    },
+    /// The task is not for this worker.
+    #[error("{0}")]
+    NotForUs(String),
+    /// A thread of the task ended without a result.
+    #[error("a part of the task ended without a result: {0}")]
+    Lost(String),
+}
+
+/// What a worker has at hand for its tasks.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// The registry's storage.
+    pub registry: Arc<dyn Store>,
+    /// The state store.
+    pub state: StateStore,
+    /// Reads that one task may have in flight. The store bounds all tasks together.
+    pub reads_in_flight: usize,
+    /// Ends deletes after the batches in flight.
+    pub stop: CancellationToken,
+    traced: Mutex<Option<(Epoch, Arc<TracedPlan>)>>,
+}
+
+impl WorkerContext {
+    /// Makes a context.
+    #[must_use]
+    pub fn new(
+        registry: Arc<dyn Store>,
+        state: StateStore,
+        reads_in_flight: usize,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            registry,
+            state,
+            reads_in_flight,
+            stop,
+            traced: Mutex::new(None),
+        }
+    }
+
+    /// The sealed plan of an epoch, traced to the lock (R2). Traced once; permits look at the lock again.
+    pub(crate) async fn traced_plan(&self, epoch: &Epoch) -> Result<Arc<TracedPlan>, AuthorityError> {
+        let mut traced = self.traced.lock().await;
+        if let Some((of, plan)) = &*traced
+            && of == epoch
+        {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = TracedPlan::trace(Arc::clone(&self.registry), self.state.clone(), epoch).await?;
+        let plan = Arc::new(plan);
+        *traced = Some((epoch.clone(), Arc::clone(&plan)));
+        Ok(plan)
+    }
+}

@@ -1,0 +1,247 @@
+//! Mark: lists a range of repositories, reads each manifest, and writes what it found as segments.
+//!
+//! Comes in: a range, cut between repositories. Goes out: segments of references and of layer links, removals, problems.
+//! A range that turns out large is ended early, between two repositories; the coordinator publishes the rest.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use hardprune_common::digest::Digest;
+use hardprune_common::layout::parse_repository_key;
+use hardprune_common::problem::Problem;
+use hardprune_common::removal::Removal;
+use hardprune_common::segment::{LayerLink, SegmentWriter};
+use hardprune_common::state::{FileRef, StateStore, epoch_folder};
+use hardprune_common::store::ListedObject;
+use hardprune_common::task::{MarkFindings, MarkWork, Task};
+use tokio::task::JoinSet;
+
+use crate::context::{TaskError, WorkerContext};
+use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
+use crate::read_links::LinkReader;
+use crate::read_manifests::ManifestReader;
+use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted};
+
+/// A range with more keys than this is ended early: about what a worker lists in some seconds.
+const LARGE_RANGE_KEYS: u64 = 100_000;
+/// Repositories being marked at once: the many small ones must not wait for each other's reads.
+const REPOSITORIES_AT_ONCE: usize = 32;
+/// Removals and problems that one file holds.
+const FILE_LINES: usize = 10_000;
+
+pub(crate) async fn mark_range(
+    context: &WorkerContext,
+    task: &Task,
+    work: &MarkWork,
+) -> Result<MarkFindings, TaskError> {
+    let reviewed = match &work.rules.reviewed {
+        Some(files) => Some(reviewed_keys(&context.state, files, work).await?),
+        None => None,
+    };
+    let marker = Arc::new(RepositoryMarker {
+        registry: Arc::clone(&context.registry),
+        manifests: ManifestReader::new(Arc::clone(&context.registry)),
+        links: LinkReader::new(Arc::clone(&context.registry)),
+        rules: work.rules.clone(),
+        reviewed,
+        reads_in_flight: context.reads_in_flight,
+    });
+    let mut writer = FindingsWriter::new(context.state.clone(), task);
+    let mut repositories = Repositories {
+        marker: Arc::clone(&marker),
+        running: JoinSet::new(),
+    };
+    let mut collector = RepositoryCollector::new(&work.rules);
+    let mut listed = 0u64;
+    let mut last_key: Option<String> = None;
+
+    let mut pages = context.registry.list(work.range.listing());
+    'listing: while let Some(page) = pages.try_next().await? {
+        for object in page {
+            if listed >= LARGE_RANGE_KEYS && begins_repository(&object, last_key.as_deref()) {
+                writer.findings.done_to = last_key.take();
+                break 'listing;
+            }
+            listed += 1;
+            if let Sorted::Next(repository) = collector.take(&object) {
+                writer.findings.repositories += 1;
+                repositories.start(repository, &mut writer).await?;
+            }
+            last_key = Some(object.key);
+        }
+        for link in collector.layer_links.drain(..) {
+            writer.layer_links.push(link).await?;
+        }
+        if let Some(piece) = collector.take_piece() {
+            repositories.start(piece, &mut writer).await?;
+        }
+    }
+    drop(pages);
+    if let Some(repository) = collector.finish() {
+        writer.findings.repositories += 1;
+        repositories.start(repository, &mut writer).await?;
+    }
+    for link in collector.layer_links.drain(..) {
+        writer.layer_links.push(link).await?;
+    }
+    repositories.finish(&mut writer).await?;
+    writer.findings.unrecognized_keys += collector.unrecognized;
+    writer.findings.manifests = marker.manifests.counts();
+    writer.finish().await
+}
+
+/// Whether an object is the first of its repository, so that a range may be cut before it.
+fn begins_repository(object: &ListedObject, last_key: Option<&str>) -> bool {
+    let name = |key| parse_repository_key(key).map(|key| key.repository);
+    match (name(&object.key), last_key.map(name)) {
+        (Some(repository), Some(last)) => last != Some(repository),
+        _ => false,
+    }
+}
+
+/// The keys of a reviewed plan that lie in a task's range.
+async fn reviewed_keys(
+    state: &StateStore,
+    files: &[FileRef],
+    work: &MarkWork,
+) -> Result<HashSet<String>, TaskError> {
+    let listing = work.range.listing();
+    let mut keys = HashSet::new();
+    for file in files {
+        let removals = state.read_lines::<Removal>(file).await?;
+        keys.extend(
+            removals
+                .into_iter()
+                .map(|removal| removal.key)
+                .filter(|key| listing.contains(key)),
+        );
+    }
+    Ok(keys)
+}
+
+/// The repositories being marked.
+struct Repositories {
+    marker: Arc<RepositoryMarker>,
+    running: JoinSet<Result<RepositoryMarks, hardprune_common::store::StoreError>>,
+}
+
+impl Repositories {
+    async fn start(&mut self, keys: RepositoryKeys, writer: &mut FindingsWriter) -> Result<(), TaskError> {
+        while self.running.len() >= REPOSITORIES_AT_ONCE {
+            self.take_one(writer).await?;
+        }
+        let marker = Arc::clone(&self.marker);
+        self.running.spawn(async move { marker.mark(keys).await });
+        Ok(())
+    }
+
+    async fn finish(&mut self, writer: &mut FindingsWriter) -> Result<(), TaskError> {
+        while !self.running.is_empty() {
+            self.take_one(writer).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_one(&mut self, writer: &mut FindingsWriter) -> Result<(), TaskError> {
+        match self.running.join_next().await {
+            Some(Ok(marks)) => writer.add(marks?).await,
+            Some(Err(error)) => Err(TaskError::Lost(error.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes what a task found.
+struct FindingsWriter {
+    state: StateStore,
+    key_prefix: String,
+    references: SegmentWriter<Digest>,
+    layer_links: SegmentWriter<LayerLink>,
+    removals: Vec<Removal>,
+    problems: Vec<Problem>,
+    frozen: HashSet<String>,
+    findings: MarkFindings,
+}
+
+impl FindingsWriter {
+    fn new(state: StateStore, task: &Task) -> Self {
+        let key_prefix = format!("{}mark/{}", epoch_folder(&task.epoch), task.id);
+        Self {
+            references: SegmentWriter::new(state.clone(), key_prefix.clone()),
+            layer_links: SegmentWriter::new(state.clone(), key_prefix.clone()),
+            state,
+            key_prefix,
+            removals: Vec::new(),
+            problems: Vec::new(),
+            frozen: HashSet::new(),
+            findings: MarkFindings::default(),
+        }
+    }
+
+    async fn add(&mut self, marks: RepositoryMarks) -> Result<(), TaskError> {
+        let RepositoryMarks {
+            name,
+            references,
+            layer_links,
+            removals,
+            problems,
+            frozen,
+            unrecognized,
+            upload_bytes,
+        } = marks;
+        for reference in references {
+            self.references.push(reference).await?;
+        }
+        for link in layer_links {
+            self.layer_links.push(link).await?;
+        }
+        for problem in &problems {
+            *self.findings.problem_counts.entry(problem.kind).or_default() += 1;
+        }
+        self.problems.extend(problems);
+        self.findings.unrecognized_keys += unrecognized;
+        self.findings.upload_bytes += upload_bytes;
+        if frozen {
+            self.frozen.insert(name);
+        }
+        self.removals.extend(removals);
+        if self.removals.len() >= FILE_LINES {
+            self.write_removals().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_removals(&mut self) -> Result<(), TaskError> {
+        if !self.removals.is_empty() {
+            let key = format!(
+                "{}-{}.removals.jsonl",
+                self.key_prefix,
+                self.findings.removals.len()
+            );
+            let file = self.state.write_lines(&key, &self.removals).await?;
+            self.findings.removals.push(file);
+            self.removals.clear();
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<MarkFindings, TaskError> {
+        self.write_removals().await?;
+        let mut findings = self.findings;
+        findings.references = self.references.finish().await?;
+        findings.layer_links = self.layer_links.finish().await?;
+        findings.frozen_repositories = self.frozen.len() as u64;
+        if !self.frozen.is_empty() {
+            let mut names: Vec<_> = self.frozen.into_iter().collect();
+            names.sort_unstable();
+            let key = format!("{}.frozen.jsonl", self.key_prefix);
+            findings.frozen = Some(self.state.write_lines(&key, &names).await?);
+        }
+        if !self.problems.is_empty() {
+            let key = format!("{}.problems.jsonl", self.key_prefix);
+            findings.problems = Some(self.state.write_lines(&key, &self.problems).await?);
+        }
+        Ok(findings)
+    }
+}

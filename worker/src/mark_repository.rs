@@ -1,0 +1,440 @@
+//! Mark, one repository: what its live manifests need, and which of its links are dead.
+//!
+//! Comes in: its keys. Goes out: references, problems, and removals, which are only proposals until a plan is sealed.
+//! Upholds R1, R3 and R8.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::digest::Digest;
+use hardprune_common::layout::{REPOSITORIES, RepositoryEntry, parse_repository_key, repository_key};
+use hardprune_common::problem::{Problem, ProblemKind};
+use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
+use hardprune_common::segment::LayerLink;
+use hardprune_common::store::{ListRange, Store, StoreError};
+use hardprune_common::task::MarkRules;
+
+use crate::read_links::{LinkRead, LinkReader};
+use crate::read_manifests::ManifestReader;
+use crate::repository_keys::{Link, RepositoryKeys, Upload};
+use crate::trace_live::{Live, Tracer};
+
+/// What marking one repository, or a piece of one, found.
+#[derive(Debug, Default)]
+pub(crate) struct RepositoryMarks {
+    pub name: String,
+    pub references: Vec<Digest>,
+    pub layer_links: Vec<LayerLink>,
+    pub removals: Vec<Removal>,
+    pub problems: Vec<Problem>,
+    pub frozen: bool,
+    pub unrecognized: u64,
+    pub upload_bytes: u64,
+}
+
+/// Marks the repositories of one task.
+#[derive(Debug)]
+pub(crate) struct RepositoryMarker {
+    pub registry: Arc<dyn Store>,
+    pub manifests: ManifestReader,
+    pub links: LinkReader,
+    pub rules: MarkRules,
+    /// Keys that a reviewed plan removes, where the run carries one out.
+    pub reviewed: Option<HashSet<String>>,
+    pub reads_in_flight: usize,
+}
+
+impl RepositoryMarker {
+    /// Marks a repository, or a piece of one.
+    ///
+    /// # Errors
+    ///
+    /// A store that fails: nothing is known then.
+    pub async fn mark(&self, keys: RepositoryKeys) -> Result<RepositoryMarks, StoreError> {
+        let mut marks = RepositoryMarks {
+            name: keys.name.clone(),
+            references: keys.kept.clone(),
+            unrecognized: keys.unrecognized,
+            ..RepositoryMarks::default()
+        };
+        // What the registry serves is what a link's content says, whatever its key.
+        let mut served = self.examine_odd_links(&keys, &mut marks).await?;
+        let revisions: HashSet<Digest> = keys.revisions.iter().map(|link| link.digest).collect();
+        let everything_is_live =
+            !self.rules.delete_untagged || self.tags_are_kept_elsewhere(&keys, &mut marks).await?;
+        if everything_is_live {
+            served.extend(&revisions);
+        } else {
+            served.extend(self.tagged(&keys, &revisions, &mut marks).await?);
+            served.extend(
+                keys.revisions
+                    .iter()
+                    .filter(|link| !self.may_die(&keys.name, link))
+                    .map(|link| link.digest),
+            );
+        }
+        if marks.frozen {
+            served.extend(&revisions);
+        }
+
+        let may_be_missing = self.may_be_missing(&keys);
+        let tracer = Tracer {
+            repository: &keys.name,
+            manifests: &self.manifests,
+            reads_in_flight: self.reads_in_flight,
+            revisions: &revisions,
+            may_be_missing: &may_be_missing,
+        };
+        let live = tracer.trace(served).await?;
+        marks.references.extend(&live.references);
+        marks.problems.extend(live.problems.iter().cloned());
+        marks.frozen |= live.frozen;
+        for signature in &keys.signatures {
+            // Signatures of before 2.1 are blobs; whichever revision has them, they are kept with it.
+            if live.manifests.contains(&signature.0) || marks.frozen {
+                marks.references.push(signature.1.digest);
+            }
+        }
+        if marks.frozen {
+            self.keep_all_links(&keys.name, &mut marks).await?;
+        } else {
+            self.propose_dead_links(&keys, &live, &mut marks);
+        }
+        self.propose_uploads(&keys, &mut marks);
+        self.hand_on_layer_links(keys, &live, &mut marks);
+        Ok(marks)
+    }
+
+    async fn examine_odd_links(
+        &self,
+        keys: &RepositoryKeys,
+        marks: &mut RepositoryMarks,
+    ) -> Result<HashSet<Digest>, StoreError> {
+        let mut served = HashSet::new();
+        // The first by itself: it may show that the others need not be read.
+        let (first, others) = keys.odd_links.split_at(keys.odd_links.len().min(1));
+        for links in [first, others] {
+            let mut examined = stream::iter(links.to_vec())
+                .map(|odd| async move {
+                    let examined = self.links.examine(&keys.name, &odd).await?;
+                    Ok((odd, examined))
+                })
+                .buffer_unordered(self.reads_in_flight);
+            while let Some((odd, (found, problem))) = examined.try_next().await? {
+                // A layer link's digest is kept whatever its content says.
+                if problem.is_some() {
+                    marks.references.extend(odd.digest);
+                }
+                marks.references.extend(&found);
+                if odd.is_revision {
+                    served.extend(found);
+                }
+                marks.problems.extend(problem);
+            }
+        }
+        Ok(served)
+    }
+
+    /// Whether a repository looks as those of Harbor do, which keeps tags in its database: revisions and no `tags`.
+    async fn tags_are_kept_elsewhere(
+        &self,
+        keys: &RepositoryKeys,
+        marks: &mut RepositoryMarks,
+    ) -> Result<bool, StoreError> {
+        if self.rules.accept_untagged_repositories || keys.revisions.is_empty() || !keys.tags.is_empty() {
+            return Ok(false);
+        }
+        let folder = format!("{REPOSITORIES}{}/_manifests/", keys.name);
+        let mut pages = self.registry.list_folder(&folder);
+        while let Some(page) = pages.try_next().await? {
+            if page.folders.iter().any(|name| name.ends_with("/tags/")) {
+                return Ok(false);
+            }
+        }
+        marks.problems.push(Problem {
+            repository: Some(keys.name.clone()),
+            digest: None,
+            kind: ProblemKind::RepositoryWithoutTags,
+            message: format!("it has {} revisions and no tag", keys.revisions.len()),
+        });
+        Ok(true)
+    }
+
+    /// The manifests that tags name, and those that a tag named lately.
+    async fn tagged(
+        &self,
+        keys: &RepositoryKeys,
+        revisions: &HashSet<Digest>,
+        marks: &mut RepositoryMarks,
+    ) -> Result<HashSet<Digest>, StoreError> {
+        let mut tagged: HashSet<Digest> = keys
+            .index_entries
+            .iter()
+            .filter(|entry| entry.link.last_modified >= self.rules.cutoff)
+            .map(|entry| entry.link.digest)
+            .collect();
+        let tags: Vec<String> = keys.tags.iter().map(|link| link.tag.clone()).collect();
+        let mut reads = stream::iter(tags)
+            .map(|tag| async move {
+                let entry = RepositoryEntry::TagCurrent { tag: tag.clone() };
+                Ok((tag, self.links.read(&repository_key(&keys.name, &entry)).await?))
+            })
+            .buffer_unordered(self.reads_in_flight);
+        while let Some((tag, read)) = reads.try_next().await? {
+            let problem = |digest, kind, message| Problem {
+                repository: Some(keys.name.clone()),
+                digest,
+                kind,
+                message,
+            };
+            match read {
+                LinkRead::Names(digest) => {
+                    if !revisions.contains(&digest) {
+                        let message =
+                            format!("tag {tag:?} names it, but the repository has no such revision");
+                        marks
+                            .problems
+                            .push(problem(Some(digest), ProblemKind::TagWithoutRevision, message));
+                    }
+                    tagged.insert(digest);
+                }
+                // Nobody knows what it means: everything stays.
+                LinkRead::Garbage(detail, found) => {
+                    let message = format!("tag {tag:?} cannot be read: {detail}");
+                    marks
+                        .problems
+                        .push(problem(None, ProblemKind::LinkUnreadable, message));
+                    marks.references.extend(found);
+                    marks.frozen = true;
+                }
+                LinkRead::Gone => {}
+            }
+        }
+        Ok(tagged)
+    }
+
+    /// Whether a revision's link may go, if nothing keeps its manifest alive.
+    fn may_die(&self, repository: &str, link: &Link) -> bool {
+        link.deletable
+            && link.last_modified < self.rules.cutoff
+            && self.is_reviewed(&repository_key(
+                repository,
+                &RepositoryEntry::RevisionLink(link.digest),
+            ))
+    }
+
+    fn is_reviewed(&self, key: &str) -> bool {
+        self.reviewed.as_ref().is_none_or(|keys| keys.contains(key))
+    }
+
+    fn may_be_missing(&self, keys: &RepositoryKeys) -> HashSet<Digest> {
+        if !self.rules.prune_broken {
+            return HashSet::new();
+        }
+        keys.revisions
+            .iter()
+            .filter(|link| self.may_die(&keys.name, link))
+            .map(|link| link.digest)
+            .collect()
+    }
+
+    /// R8: in a frozen repository every link keeps what it names. Layer links are kept at sealing, by its name.
+    async fn keep_all_links(&self, repository: &str, marks: &mut RepositoryMarks) -> Result<(), StoreError> {
+        let prefix = format!("{REPOSITORIES}{repository}/_");
+        let range = ListRange {
+            follow_symbolic_links: true,
+            ..ListRange::prefix(prefix)
+        };
+        let mut pages = self.registry.list(range);
+        while let Some(page) = pages.try_next().await? {
+            for object in page {
+                match parse_repository_key(&object.key).and_then(|key| key.entry) {
+                    Some(
+                        RepositoryEntry::LayerLink(digest)
+                        | RepositoryEntry::RevisionLink(digest)
+                        | RepositoryEntry::TagIndexEntry { digest, .. },
+                    ) => marks.references.push(digest),
+                    Some(RepositoryEntry::SignatureLink { revision, signature }) => {
+                        marks.references.extend([revision, signature]);
+                    }
+                    Some(RepositoryEntry::TagCurrent { .. }) | None => {
+                        match self.links.read(&object.key).await? {
+                            LinkRead::Names(digest) => marks.references.push(digest),
+                            LinkRead::Garbage(_, found) => marks.references.extend(found),
+                            LinkRead::Gone => {}
+                        }
+                    }
+                    Some(RepositoryEntry::Upload { .. }) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn propose_dead_links(&self, keys: &RepositoryKeys, live: &Live, marks: &mut RepositoryMarks) {
+        let missing: HashSet<&Digest> = live.missing.iter().collect();
+        let reason_of = |digest: &Digest| {
+            if missing.contains(digest) {
+                Some(RemovalReason::ManifestMissing)
+            } else if self.rules.delete_untagged && !live.manifests.contains(digest) {
+                Some(RemovalReason::Untagged)
+            } else {
+                None
+            }
+        };
+        // A manifest's index entries and signatures before its revision link.
+        for entry in &keys.index_entries {
+            if let Some(reason) = reason_of(&entry.link.digest) {
+                let (tag, digest) = (entry.tag.clone(), entry.link.digest);
+                let entry_of = RepositoryEntry::TagIndexEntry { tag, digest };
+                self.propose(
+                    keys,
+                    &entry.link,
+                    &entry_of,
+                    RemovalKind::TagIndexEntry,
+                    reason,
+                    marks,
+                );
+            }
+        }
+        for (revision, link) in &keys.signatures {
+            if let Some(reason) = reason_of(revision) {
+                let entry = RepositoryEntry::SignatureLink {
+                    revision: *revision,
+                    signature: link.digest,
+                };
+                self.propose(keys, link, &entry, RemovalKind::SignatureLink, reason, marks);
+            }
+        }
+        for link in &keys.revisions {
+            if let Some(reason) = reason_of(&link.digest) {
+                let entry = RepositoryEntry::RevisionLink(link.digest);
+                self.propose(keys, link, &entry, RemovalKind::RevisionLink, reason, marks);
+            }
+        }
+    }
+
+    fn propose(
+        &self,
+        keys: &RepositoryKeys,
+        link: &Link,
+        entry: &RepositoryEntry,
+        kind: RemovalKind,
+        reason: RemovalReason,
+        marks: &mut RepositoryMarks,
+    ) {
+        let key = repository_key(&keys.name, entry);
+        if link.deletable && link.last_modified < self.rules.cutoff && self.is_reviewed(&key) {
+            marks.removals.push(Removal {
+                kind,
+                key,
+                size: 0,
+                last_modified: None,
+                reason,
+            });
+        }
+    }
+
+    fn propose_uploads(&self, keys: &RepositoryKeys, marks: &mut RepositoryMarks) {
+        let Some(before) = self.rules.purge_uploads_before else {
+            return;
+        };
+        let mut uploads: HashMap<&str, Vec<&Upload>> = HashMap::new();
+        for file in &keys.uploads {
+            uploads.entry(&file.upload).or_default().push(file);
+        }
+        for files in uploads.into_values() {
+            // An upload goes whole or not at all.
+            if files
+                .iter()
+                .any(|file| file.last_modified >= before || !file.deletable)
+            {
+                continue;
+            }
+            for file in files {
+                let entry = RepositoryEntry::Upload {
+                    upload: file.upload.clone(),
+                    file: file.file.clone(),
+                };
+                let key = repository_key(&keys.name, &entry);
+                if self.is_reviewed(&key) {
+                    marks.upload_bytes += file.size;
+                    marks.removals.push(Removal {
+                        kind: RemovalKind::UploadFile,
+                        key,
+                        size: file.size,
+                        last_modified: Some(file.last_modified),
+                        reason: RemovalReason::UploadAbandoned,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Layer links go to their segment, or, in a repository that is as good as gone, with it.
+    fn hand_on_layer_links(&self, keys: RepositoryKeys, live: &Live, marks: &mut RepositoryMarks) {
+        if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
+            for link in &keys.layer_links {
+                let entry = RepositoryEntry::LayerLink(link.digest);
+                self.propose(
+                    &keys,
+                    link,
+                    &entry,
+                    RemovalKind::LayerLink,
+                    RemovalReason::RepositoryEmpty,
+                    marks,
+                );
+            }
+            for tag in &keys.tags {
+                let key = repository_key(&keys.name, &RepositoryEntry::TagCurrent { tag: tag.tag.clone() });
+                if self.is_reviewed(&key) {
+                    let (kind, reason) = (RemovalKind::TagCurrent, RemovalReason::RepositoryEmpty);
+                    marks.removals.push(Removal {
+                        kind,
+                        key,
+                        size: 0,
+                        last_modified: None,
+                        reason,
+                    });
+                }
+            }
+            return;
+        }
+        marks.layer_links = keys
+            .layer_links
+            .into_iter()
+            .map(|link| LayerLink {
+                digest: link.digest,
+                repository: keys.name.clone(),
+                deletable: link.deletable,
+            })
+            .collect();
+    }
+
+    /// Whether nothing is left of a repository but old links that serve nothing.
+    fn is_empty(&self, keys: &RepositoryKeys, live: &Live, marks: &RepositoryMarks) -> bool {
+        let old = |deletable: bool, last_modified| deletable && last_modified < self.rules.cutoff;
+        let uploads_purged = marks
+            .removals
+            .iter()
+            .filter(|removal| removal.kind == RemovalKind::UploadFile)
+            .count();
+        let revisions_purged = marks
+            .removals
+            .iter()
+            .filter(|removal| removal.kind == RemovalKind::RevisionLink)
+            .count();
+        !marks.frozen
+            && live.manifests.is_empty()
+            && keys.odd_links.is_empty()
+            && keys.unrecognized == 0
+            && revisions_purged == keys.revisions.len()
+            && uploads_purged == keys.uploads.len()
+            && keys
+                .layer_links
+                .iter()
+                .all(|link| old(link.deletable, link.last_modified))
+            && keys.tags.iter().all(|tag| old(tag.deletable, tag.last_modified))
+    }
+}

@@ -1,0 +1,188 @@
+//! Plan: lists a shard, decides per blob, and writes exactly which keys would go (R2).
+//!
+//! Comes in: the shard's filter and its dangling links, from the sealed mark. Goes out: the parts of the shard's plan,
+//! layer links before blobs (R6). Nothing is written to the registry (R7).
+
+use std::collections::HashSet;
+
+use futures::TryStreamExt;
+use hardprune_common::filter::VerifiedFilter;
+use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
+use hardprune_common::shard::Shard;
+use hardprune_common::state::{FileRef, StateStore, epoch_folder};
+use hardprune_common::store::{ListRange, ListedObject};
+use hardprune_common::task::{PlanFindings, PlanWork, Scope, ShardTotals, Task};
+
+use crate::context::{TaskError, WorkerContext};
+use crate::decide::{Decision, KeepReason, decide};
+
+/// Removals that one part of a plan holds: what a worker has in memory of it (R9).
+const PART_REMOVALS: usize = 10_000;
+
+pub(crate) async fn plan_shard(
+    context: &WorkerContext,
+    task: &Task,
+    work: &PlanWork,
+) -> Result<PlanFindings, TaskError> {
+    let reviewed = match &work.reviewed {
+        Some(parts) => Some(reviewed_keys(&context.state, parts).await?),
+        None => None,
+    };
+    let mut plan = PlanWriter::new(context.state.clone(), task);
+    for file in &work.dangling {
+        for removal in context.state.read_lines::<Removal>(file).await? {
+            if reviewed.as_ref().is_none_or(|keys| keys.contains(&removal.key)) {
+                plan.push(removal).await?;
+            }
+        }
+    }
+    // Links and blobs never share a part, so that one can end before the other begins (R6).
+    plan.end_part().await?;
+
+    let mut totals = ShardTotals {
+        layer_links: plan.written,
+        ..ShardTotals::default()
+    };
+    let (prefix, decider) = match &work.scope {
+        Scope::Shard(shard) => (
+            shard.key_prefix(),
+            Some((shard, open_filter(context, task, work, shard).await?)),
+        ),
+        Scope::Stray(folder) => (folder.clone(), None),
+    };
+    let mut pages = context.registry.list(ListRange::prefix(prefix));
+    while let Some(page) = pages.try_next().await? {
+        for blob in page {
+            let decision = match &decider {
+                Some((shard, filter)) => decide(&blob, shard, filter, work.cutoff),
+                None => Decision::Keep(KeepReason::Unrecognized),
+            };
+            if count(&mut totals, &blob, decision, reviewed.as_ref()) {
+                plan.push(orphan(blob)).await?;
+            }
+        }
+    }
+    Ok(PlanFindings {
+        parts: plan.finish().await?,
+        totals,
+    })
+}
+
+async fn open_filter(
+    context: &WorkerContext,
+    task: &Task,
+    work: &PlanWork,
+    shard: &Shard,
+) -> Result<VerifiedFilter, TaskError> {
+    let file = work
+        .filter
+        .as_ref()
+        .ok_or_else(|| TaskError::NotForUs(format!("the task names no filter for shard {shard}")))?;
+    let bytes = context.state.read(file).await?;
+    VerifiedFilter::open(&bytes, shard, &task.epoch).map_err(|source| TaskError::Filter {
+        key: file.key.clone(),
+        source,
+    })
+}
+
+async fn reviewed_keys(state: &StateStore, parts: &[FileRef]) -> Result<HashSet<String>, TaskError> {
+    let mut keys = HashSet::new();
+    for part in parts {
+        keys.extend(
+            state
+                .read_lines::<Removal>(part)
+                .await?
+                .into_iter()
+                .map(|removal| removal.key),
+        );
+    }
+    Ok(keys)
+}
+
+/// Counts a blob; returns whether it goes into the plan.
+fn count(
+    totals: &mut ShardTotals,
+    blob: &ListedObject,
+    decision: Decision,
+    reviewed: Option<&HashSet<String>>,
+) -> bool {
+    if decision == Decision::Keep(KeepReason::Unrecognized) {
+        totals.unrecognized_keys += 1;
+        return false;
+    }
+    totals.scanned += 1;
+    totals.scanned_bytes += blob.size;
+    match decision {
+        Decision::Keep(KeepReason::Young) => {
+            totals.young += 1;
+            totals.young_bytes += blob.size;
+        }
+        Decision::Keep(_) => totals.referenced += 1,
+        Decision::Delete => {
+            totals.orphaned += 1;
+            totals.orphaned_bytes += blob.size;
+            if reviewed.is_some_and(|keys| !keys.contains(&blob.key)) {
+                totals.not_reviewed += 1;
+                return false;
+            }
+            return true;
+        }
+    }
+    false
+}
+
+fn orphan(blob: ListedObject) -> Removal {
+    Removal {
+        kind: RemovalKind::Blob,
+        key: blob.key,
+        size: blob.size,
+        last_modified: Some(blob.last_modified),
+        reason: RemovalReason::Orphan,
+    }
+}
+
+/// Writes removals as parts of bounded size.
+struct PlanWriter {
+    state: StateStore,
+    key_prefix: String,
+    removals: Vec<Removal>,
+    parts: Vec<FileRef>,
+    written: u64,
+}
+
+impl PlanWriter {
+    fn new(state: StateStore, task: &Task) -> Self {
+        let key_prefix = format!("{}plans/{}", epoch_folder(&task.epoch), task.id);
+        Self {
+            state,
+            key_prefix,
+            removals: Vec::new(),
+            parts: Vec::new(),
+            written: 0,
+        }
+    }
+
+    async fn push(&mut self, removal: Removal) -> Result<(), TaskError> {
+        self.removals.push(removal);
+        self.written += 1;
+        if self.removals.len() == PART_REMOVALS {
+            self.end_part().await?;
+        }
+        Ok(())
+    }
+
+    async fn end_part(&mut self) -> Result<(), TaskError> {
+        if !self.removals.is_empty() {
+            let key = format!("{}-{}.jsonl", self.key_prefix, self.parts.len());
+            self.parts
+                .push(self.state.write_lines(&key, &self.removals).await?);
+            self.removals.clear();
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Vec<FileRef>, TaskError> {
+        self.end_part().await?;
+        Ok(self.parts)
+    }
+}

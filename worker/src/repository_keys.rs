@@ -1,0 +1,239 @@
+//! From a listing to repositories: the keys of one repository stand together, because what follows its name begins
+//! with `_` and a name's parts never do.
+
+use hardprune_common::digest::Digest;
+use hardprune_common::layout::{RepositoryEntry, UploadFile, parse_repository_key};
+use hardprune_common::link;
+use hardprune_common::segment::LayerLink;
+use hardprune_common::store::ListedObject;
+use hardprune_common::task::MarkRules;
+use jiff::Timestamp;
+
+/// Revisions after which a repository is handed on in pieces, where each revision can be judged by itself.
+const PIECE_REVISIONS: usize = 5_000;
+
+/// A link that names a digest by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub digest: Digest,
+    pub last_modified: Timestamp,
+    /// Whether its key was exact: it may be deleted (R3).
+    pub deletable: bool,
+}
+
+/// A link whose content must be read: its size or `ETag` does not fit, or its key says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OddLink {
+    pub key: String,
+    /// What its key says.
+    pub digest: Option<Digest>,
+    /// Whether what it names is a revision.
+    pub is_revision: bool,
+    /// Whether nothing but its `ETag` is odd.
+    pub only_etag: bool,
+}
+
+/// The link that says what a tag means now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TagLink {
+    pub tag: String,
+    pub last_modified: Timestamp,
+    pub deletable: bool,
+}
+
+/// A tag index entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    pub tag: String,
+    pub link: Link,
+}
+
+/// A file of an upload in progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Upload {
+    pub upload: String,
+    pub file: UploadFile,
+    pub size: u64,
+    pub last_modified: Timestamp,
+    pub deletable: bool,
+}
+
+/// What a listing shows of one repository, or of a piece of it.
+#[derive(Debug, Default)]
+pub(crate) struct RepositoryKeys {
+    pub name: String,
+    pub revisions: Vec<Link>,
+    pub signatures: Vec<(Digest, Link)>,
+    pub tags: Vec<TagLink>,
+    pub index_entries: Vec<IndexEntry>,
+    pub uploads: Vec<Upload>,
+    /// Kept only where all of a repository is judged together; written to a segment otherwise.
+    pub layer_links: Vec<Link>,
+    pub odd_links: Vec<OddLink>,
+    /// Digests that are kept whatever else is found: those of young layer links.
+    pub kept: Vec<Digest>,
+    pub unrecognized: u64,
+}
+
+/// What becomes of a listed object.
+pub(crate) enum Sorted {
+    /// It belongs to the repository being collected.
+    Taken,
+    /// It begins another repository; the collected one is whole.
+    Next(RepositoryKeys),
+}
+
+/// Collects a listing's objects into repositories.
+#[derive(Debug)]
+pub(crate) struct RepositoryCollector {
+    whole_repositories: bool,
+    cutoff: Timestamp,
+    current: Option<RepositoryKeys>,
+    /// Layer links that need not wait for the end of their repository.
+    pub layer_links: Vec<LayerLink>,
+    /// Keys of no repository.
+    pub unrecognized: u64,
+}
+
+impl RepositoryCollector {
+    pub fn new(rules: &MarkRules) -> Self {
+        Self {
+            whole_repositories: judges_whole_repositories(rules),
+            cutoff: rules.cutoff,
+            current: None,
+            layer_links: Vec::new(),
+            unrecognized: 0,
+        }
+    }
+
+    /// Takes the next object of the listing.
+    pub fn take(&mut self, object: &ListedObject) -> Sorted {
+        let Some(key) = parse_repository_key(&object.key) else {
+            self.unrecognized += 1;
+            return Sorted::Taken;
+        };
+        let finished = match &self.current {
+            Some(current) if current.name == key.repository => None,
+            _ => self.current.replace(RepositoryKeys {
+                name: key.repository.to_owned(),
+                ..Default::default()
+            }),
+        };
+        self.sort_in(object, key.entry);
+        match finished {
+            Some(finished) => Sorted::Next(finished),
+            None => Sorted::Taken,
+        }
+    }
+
+    /// A piece of the current repository, where it has become large and can be judged in pieces.
+    pub fn take_piece(&mut self) -> Option<RepositoryKeys> {
+        let current = self.current.as_mut()?;
+        if self.whole_repositories || current.revisions.len() < PIECE_REVISIONS {
+            return None;
+        }
+        let name = current.name.clone();
+        Some(std::mem::replace(
+            current,
+            RepositoryKeys {
+                name,
+                ..Default::default()
+            },
+        ))
+    }
+
+    /// The last repository.
+    pub fn finish(&mut self) -> Option<RepositoryKeys> {
+        self.current.take()
+    }
+
+    fn sort_in(&mut self, object: &ListedObject, entry: Option<RepositoryEntry>) {
+        let Some(repository) = &mut self.current else {
+            return;
+        };
+        let link = |digest| Link {
+            digest,
+            last_modified: object.last_modified,
+            deletable: object.exact,
+        };
+        let odd = |digest: Option<Digest>, is_revision| OddLink {
+            key: object.key.clone(),
+            is_revision,
+            only_etag: digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
+            digest,
+        };
+        let fits = |digest: &Digest| link::link_fits(digest, object.size, object.etag.as_deref());
+        match entry {
+            None => {
+                repository.unrecognized += 1;
+                // A registry serves what a revision's link says, wherever it stands: it is a root, and left alone.
+                if object.key.contains("/_manifests/revisions/") && object.key.ends_with("/link") {
+                    repository.odd_links.push(odd(None, true));
+                }
+            }
+            Some(RepositoryEntry::LayerLink(digest)) => {
+                if object.last_modified >= self.cutoff {
+                    repository.kept.push(digest);
+                }
+                if !fits(&digest) {
+                    repository.odd_links.push(odd(Some(digest), false));
+                }
+                if self.whole_repositories {
+                    repository.layer_links.push(link(digest));
+                } else {
+                    let repository = repository.name.clone();
+                    self.layer_links.push(LayerLink {
+                        digest,
+                        repository,
+                        deletable: object.exact,
+                    });
+                }
+            }
+            Some(RepositoryEntry::RevisionLink(digest)) => {
+                if !fits(&digest) {
+                    repository.odd_links.push(odd(Some(digest), true));
+                }
+                repository.revisions.push(link(digest));
+            }
+            Some(RepositoryEntry::SignatureLink { revision, signature }) => {
+                repository.signatures.push((revision, link(signature)));
+            }
+            Some(RepositoryEntry::TagCurrent { tag }) => {
+                if self.whole_repositories {
+                    repository.tags.push(TagLink {
+                        tag,
+                        last_modified: object.last_modified,
+                        deletable: object.exact,
+                    });
+                }
+            }
+            Some(RepositoryEntry::TagIndexEntry { tag, digest }) => {
+                if self.whole_repositories {
+                    repository.index_entries.push(IndexEntry {
+                        tag,
+                        link: link(digest),
+                    });
+                }
+            }
+            Some(RepositoryEntry::Upload { upload, file }) => {
+                if self.whole_repositories {
+                    repository.uploads.push(Upload {
+                        upload,
+                        file,
+                        size: object.size,
+                        last_modified: object.last_modified,
+                        deletable: object.exact,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Whether what becomes of a link depends on the rest of its repository.
+pub(crate) fn judges_whole_repositories(rules: &MarkRules) -> bool {
+    rules.delete_untagged
+        || rules.prune_broken
+        || rules.delete_empty_repositories
+        || rules.purge_uploads_before.is_some()
+}

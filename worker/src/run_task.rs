@@ -1,0 +1,51 @@
+//! From a task to its report.
+
+use std::sync::Arc;
+
+use hardprune_common::queue::TaskConsumer;
+use hardprune_common::task::{Findings, MESSAGE_VERSION, Task, TaskReport, Work};
+use tracing::{Instrument, info_span};
+
+use crate::context::{TaskError, WorkerContext};
+use crate::{delete_blobs, mark_range, plan_shard};
+
+/// Takes tasks and does them, one at a time, until there are no more.
+pub async fn work(context: Arc<WorkerContext>, queue: Arc<dyn TaskConsumer>) {
+    while let Some(task) = queue.next_task().await {
+        let span = info_span!("task", run = %task.epoch.run, epoch = task.epoch.number, task = task.id);
+        let result = run_task(&context, &task).instrument(span).await;
+        let report = TaskReport {
+            version: MESSAGE_VERSION,
+            task: task.id,
+            epoch: task.epoch,
+            result: result.map_err(|error| error.to_string()),
+        };
+        if queue.report(report).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn run_task(context: &Arc<WorkerContext>, task: &Task) -> Result<Findings, TaskError> {
+    if task.version != MESSAGE_VERSION {
+        let detail = format!(
+            "the task is of version {}, this worker of {MESSAGE_VERSION}",
+            task.version
+        );
+        return Err(TaskError::NotForUs(detail));
+    }
+    if task.registry != context.registry.identity() {
+        let detail = format!(
+            "the task is on {:?}, this worker may touch {:?} only",
+            task.registry,
+            context.registry.identity()
+        );
+        return Err(TaskError::NotForUs(detail));
+    }
+    Ok(match &task.work {
+        Work::Mark(work) => Findings::Mark(mark_range::mark_range(context, task, work).await?),
+        Work::Plan(work) => Findings::Plan(plan_shard::plan_shard(context, task, work).await?),
+        Work::Unlink(work) => Findings::Removed(delete_blobs::carry_out(context, task, &work.parts).await?),
+        Work::Sweep(work) => Findings::Removed(delete_blobs::carry_out(context, task, &work.parts).await?),
+    })
+}
