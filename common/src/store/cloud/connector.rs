@@ -246,7 +246,10 @@ impl Connector {
             .await
             .map_err(|_| NoAnswer::Lost("no answer in time".to_owned()))?
             .map_err(|error| match error.kind() {
-                HttpErrorKind::Connect => NoAnswer::NotSent(describe(&error)),
+                HttpErrorKind::Connect => NoAnswer::NotSent(format!(
+                    "{}; check the endpoint, and that it can be reached from here",
+                    describe(&error)
+                )),
                 _ => NoAnswer::Lost(describe(&error)),
             })?;
         let (parts, body) = response.into_parts();

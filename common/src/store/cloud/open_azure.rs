@@ -11,7 +11,7 @@ use super::CloudStore;
 use super::answers::describe;
 use super::azure::{Azure, AzureSigner};
 use super::connector::Connector;
-use super::http_client::{HttpSettings, credential_retry, endpoint_text, is_loopback, parse_endpoint};
+use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
 /// Where the emulator (Azurite) listens, and the account and key that it has, as Microsoft publishes them.
@@ -112,11 +112,7 @@ pub(crate) fn open_azure(
     config: &AzureConfig,
     options: &OpenOptions,
 ) -> Result<CloudStore, String> {
-    let http = HttpSettings {
-        no_proxy: is_loopback(&config.server),
-        concurrency: options.concurrency,
-        ..config.http.clone()
-    };
+    let http = config.http.for_store(&config.server, options.concurrency);
     let anonymous = config
         .values
         .get(&AzureConfigKey::SkipSignature)
@@ -124,8 +120,15 @@ pub(crate) fn open_azure(
     let credentials = if anonymous {
         None
     } else {
+        let fixed = [
+            AzureConfigKey::AccessKey,
+            AzureConfigKey::SasKey,
+            AzureConfigKey::Token,
+        ]
+        .iter()
+        .any(|key| config.values.contains_key(key));
         let mut builder = MicrosoftAzureBuilder::new()
-            .with_client_options(http.credential_options()?)
+            .with_client_options(http.credential_options(fixed)?)
             .with_retry(credential_retry())
             .with_container_name(container);
         let for_credentials = config.values.iter().filter(|(key, _)| {

@@ -11,7 +11,7 @@ use super::CloudStore;
 use super::answers::describe;
 use super::connector::Connector;
 use super::gcs::{Gcs, GcsAuthorizer};
-use super::http_client::{HttpSettings, credential_retry, endpoint_text, is_loopback, parse_endpoint};
+use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
 const SERVER: &str = "https://storage.googleapis.com";
@@ -105,11 +105,7 @@ pub(crate) fn open_gcs(
     config: &GcsConfig,
     options: &OpenOptions,
 ) -> Result<CloudStore, String> {
-    let http = HttpSettings {
-        no_proxy: is_loopback(&config.server),
-        concurrency: options.concurrency,
-        ..config.http.clone()
-    };
+    let http = config.http.for_store(&config.server, options.concurrency);
     let anonymous = config
         .values
         .get(&GoogleConfigKey::SkipSignature)
@@ -118,7 +114,9 @@ pub(crate) fn open_gcs(
         None
     } else {
         let mut builder = GoogleCloudStorageBuilder::new()
-            .with_client_options(http.credential_options()?)
+            .with_client_options(
+                http.credential_options(config.values.contains_key(&GoogleConfigKey::BearerToken))?,
+            )
             .with_retry(credential_retry())
             .with_bucket_name(bucket);
         for (key, value) in config.values.iter().filter(|(key, _)| is_credential(key)) {

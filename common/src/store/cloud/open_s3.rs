@@ -12,7 +12,7 @@ use super::CloudStore;
 use super::answers::describe;
 use super::aws_profile::AwsProfile;
 use super::connector::Connector;
-use super::http_client::{HttpSettings, credential_retry, endpoint_text, is_loopback, parse_endpoint};
+use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
 use super::s3::{S3, S3Authorizer};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
@@ -138,16 +138,14 @@ pub(crate) fn open_s3(
     let place_url = config.place_url(bucket);
     let parsed = Url::parse(&place_url)
         .map_err(|error| format!("the bucket {bucket:?} makes no valid address ({error})"))?;
-    let http = HttpSettings {
-        no_proxy: is_loopback(&parsed),
-        concurrency: options.concurrency,
-        ..config.http.clone()
-    };
+    let http = config.http.for_store(&parsed, options.concurrency);
     let credentials = if config.flag(AmazonS3ConfigKey::SkipSignature) {
         None
     } else {
         let mut builder = AmazonS3Builder::new()
-            .with_client_options(http.credential_options()?)
+            .with_client_options(
+                http.credential_options(config.values.contains_key(&AmazonS3ConfigKey::AccessKeyId))?,
+            )
             .with_retry(credential_retry())
             .with_bucket_name(bucket)
             .with_region(&config.region);

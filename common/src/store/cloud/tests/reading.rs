@@ -1,8 +1,11 @@
 //! Reads by range, of what is there, is cut, is not there or may not be read.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::super::scripted_server::{Reply, ScriptedServer};
-use super::{open, ranged};
-use crate::store::StoreError;
+use super::{open, own_files, ranged};
+use crate::store::{KeyOutcome, StoreError};
 
 #[tokio::test]
 async fn an_object_is_read_by_range() {
@@ -69,4 +72,19 @@ async fn absence_and_denial_of_one_key_are_told_apart() {
     assert!(matches!(error, StoreError::Denied { .. }), "{error}");
     assert!(store.get("a/../k", 0, 5).await.is_err(), "no address names it");
     assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_bounded_and_a_delete_does_not_wait_too_long() {
+    let server = ScriptedServer::start((0..20).map(|_| Reply::Hang)).await;
+    let store = open(&server);
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.get("k", 0, 1).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(server.lines().len(), 4, "as many as `open` allows");
+    let outcomes = store.delete(own_files(&["a"], Duration::from_millis(50))).await;
+    assert_eq!(outcomes, [KeyOutcome::Throttled], "nothing was sent");
+    assert_eq!(store.requests().delete, 0);
 }
