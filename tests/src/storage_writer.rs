@@ -232,10 +232,10 @@ mod tests {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
         storage.put("a/b/c", b"three", then).unwrap();
         assert_eq!(storage.get("a/b/c").unwrap().unwrap(), b"three");
-        assert_eq!(
-            storage.path_of("a/b/c").metadata().unwrap().modified().unwrap(),
-            then
-        );
+        let modified = || storage.path_of("a/b/c").metadata().unwrap().modified().unwrap();
+        assert_eq!(modified(), then);
+        storage.set_all_modified(then - Duration::from_secs(9)).unwrap();
+        assert_eq!(modified(), then - Duration::from_secs(9));
         assert_eq!(
             storage.keys().unwrap(),
             BTreeMap::from([("a/b/c".to_string(), 5)])

@@ -1,11 +1,13 @@
 //! The harness against the real registry: what it pushes is complete, what it expects is what the stock collector
 //! finds, and the checker is able to fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
+use anyhow::{Context, Result};
 use hardprune_tests::checker::{Roots, check_bytes, check_storage};
 use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, garbage_collect};
+use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::inventory::Inventory;
 use hardprune_tests::pull::{Puller, pull_everything};
 use hardprune_tests::push::{Pushed, add_artifact_manifest, build_everything};
@@ -19,22 +21,20 @@ struct Fixture {
     _folder: tempfile::TempDir,
 }
 
-async fn everything() -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
+async fn everything() -> Result<Fixture> {
+    let folder = tempfile::tempdir()?;
     let storage = Folder::new(folder.path());
-    let registry = DockerRegistry::start(RegistryConfig::filesystem(folder.path()))
-        .await
-        .unwrap();
-    let pushed = build_everything(&registry, &storage).await.unwrap();
-    Fixture {
+    let registry = DockerRegistry::start(RegistryConfig::filesystem(folder.path())).await?;
+    let pushed = build_everything(&registry, &storage).await?;
+    Ok(Fixture {
         registry,
         storage,
         pushed,
         _folder: folder,
-    }
+    })
 }
 
-fn digests(blobs: &std::collections::BTreeMap<String, u64>) -> BTreeSet<String> {
+fn digests(blobs: &BTreeMap<String, u64>) -> BTreeSet<String> {
     blobs.keys().cloned().collect()
 }
 
@@ -45,7 +45,7 @@ async fn what_is_pushed_is_complete_and_what_is_expected_is_what_the_stock_colle
         storage,
         mut pushed,
         _folder,
-    } = everything().await;
+    } = everything().await.unwrap();
 
     let mut tagged = check_storage(&storage, Roots::Tags).unwrap();
     check_bytes(&storage, &mut tagged).unwrap();
@@ -113,9 +113,9 @@ async fn the_checker_and_the_puller_find_what_is_missing_or_changed() {
         storage,
         pushed,
         _folder,
-    } = everything().await;
+    } = everything().await.unwrap();
     let healthy = check_storage(&storage, Roots::Tags).unwrap();
-    let (layer, size) = first_layer(&storage, &pushed.tags[0]);
+    let (layer, size) = first_layer(&storage, &pushed.tags[0]).unwrap();
     let bytes = storage.get(&blob_key(&layer)).unwrap().unwrap();
 
     storage.remove(&blob_key(&layer)).unwrap();
@@ -150,14 +150,59 @@ async fn the_checker_and_the_puller_find_what_is_missing_or_changed() {
     assert!(!broken.live_blobs.contains_key(manifest));
 }
 
-fn first_layer(storage: &Folder, tag: &Tag) -> (String, u64) {
-    let bytes = storage.get(&blob_key(&tag.digest)).unwrap().unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+fn first_layer(storage: &Folder, tag: &Tag) -> Result<(String, u64)> {
+    let bytes = storage
+        .get(&blob_key(&tag.digest))?
+        .context("the manifest is gone")?;
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes)?;
     let layer = &manifest["layers"][0];
-    (
-        layer["digest"].as_str().unwrap().to_string(),
-        layer["size"].as_u64().unwrap(),
-    )
+    let digest = layer["digest"].as_str().context("the layer has no digest")?;
+    Ok((
+        digest.to_string(),
+        layer["size"].as_u64().context("the layer has no size")?,
+    ))
+}
+
+/// The stock collector takes the children of tagged indexes for untagged: a real break for the checker to find.
+#[tokio::test]
+async fn the_checker_finds_what_the_stock_collector_breaks() {
+    let Fixture {
+        registry,
+        storage,
+        pushed,
+        _folder,
+    } = everything().await.unwrap();
+    let collected = garbage_collect(registry.config(), false, true).await.unwrap();
+    assert!(collected.status.success(), "{}", collected.stderr);
+    let broken = check_storage(&storage, Roots::Tags).unwrap();
+    let repositories: BTreeSet<_> = broken
+        .violations
+        .iter()
+        .map(|violation| violation.repository.as_str())
+        .collect();
+    assert_eq!(repositories, BTreeSet::from(["team/multi", "team/referred"]));
+    assert!(broken.live_blobs.len() < pushed.live.len());
+}
+
+#[tokio::test]
+async fn a_generated_registry_is_served_and_its_orphans_are_the_stock_collectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let truth = generate(&Shape::small(1), &Folder::new(folder.path())).unwrap();
+    let registry = DockerRegistry::start(RegistryConfig::filesystem(folder.path()))
+        .await
+        .unwrap();
+    let puller = pull_everything(&registry, &truth.tags).await.unwrap();
+    let pulled = puller
+        .manifests
+        .iter()
+        .chain(puller.blobs.keys())
+        .map(|(_, digest)| digest.clone());
+    assert_eq!(pulled.collect::<BTreeSet<_>>(), digests(&truth.live));
+
+    let dry_run = garbage_collect(registry.config(), true, false).await.unwrap();
+    assert!(dry_run.status.success(), "{}", dry_run.stderr);
+    let unreferenced = truth.orphans.into_iter().chain(truth.young_orphans).collect();
+    assert_eq!(dry_run.eligible, digests(&unreferenced));
 }
 
 #[tokio::test]

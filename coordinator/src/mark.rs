@@ -1,0 +1,106 @@
+//! Mark, the coordinator's part: cuts the `repositories/` key space into ranges and gathers what was found in each.
+//!
+//! Ranges are cut only between repositories. Their tiling is proved when the mark is sealed (R2).
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::layout::REPOSITORIES;
+use hardprune_common::seal::MarkedRange;
+use hardprune_common::store::{Store, StoreError};
+use hardprune_common::task::{Findings, KeyRange, MarkRules, MarkWork, Work};
+
+use crate::dispatch::{DispatchError, Dispatcher};
+use crate::progress::Progress;
+
+/// Folders looked into at once while cutting.
+const FOLDERS_AT_ONCE: usize = 16;
+/// Repositories' folders have names of several parts; deeper than this nothing is cut.
+const DEEPEST_CUT: usize = 4;
+
+/// Cuts the key space into about as many ranges as asked for, of unknown and unequal size.
+///
+/// Asks for the listing of fewer folders than there will be ranges.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn cut_ranges(registry: &dyn Store, wanted: usize) -> Result<Vec<KeyRange>, StoreError> {
+    let mut cuts = BTreeSet::new();
+    let mut level = vec![REPOSITORIES.to_owned()];
+    for _ in 0..DEEPEST_CUT {
+        let mut below = stream::iter(level)
+            .map(|folder| subfolders(registry, folder))
+            .buffer_unordered(FOLDERS_AT_ONCE);
+        let mut next = Vec::new();
+        while let Some(folders) = below.try_next().await? {
+            next.extend(folders);
+        }
+        cuts.extend(next.iter().cloned());
+        if next.is_empty() || cuts.len() >= wanted || next.len() > wanted {
+            break;
+        }
+        level = next;
+    }
+    // The first folder is no cut: nothing but its own keys lies before it.
+    let cuts: Vec<String> = cuts.into_iter().skip(1).collect();
+    let step = cuts.len().div_ceil(wanted.max(1)).max(1);
+    let mut ranges = Vec::new();
+    let mut after = None;
+    for cut in cuts.into_iter().step_by(step) {
+        ranges.push(KeyRange { after: after.replace(cut.clone()), to: Some(cut) });
+    }
+    ranges.push(KeyRange { after, to: None });
+    Ok(ranges)
+}
+
+/// The folders below one that are parts of repositories' names.
+async fn subfolders(registry: &dyn Store, folder: String) -> Result<Vec<String>, StoreError> {
+    let mut found = Vec::new();
+    let mut pages = registry.list_folder(&folder);
+    while let Some(page) = pages.try_next().await? {
+        let is_name = |key: &String| !key[folder.len()..].starts_with('_');
+        found.extend(page.folders.into_iter().filter(is_name));
+    }
+    Ok(found)
+}
+
+/// Marks every range; what a worker leaves of a large one is handed out again.
+///
+/// # Errors
+///
+/// A range that could not be marked: without it there is no seal.
+pub async fn mark(
+    dispatcher: &Dispatcher<'_>,
+    ranges: Vec<KeyRange>,
+    rules: &MarkRules,
+    progress: &Progress,
+) -> Result<Vec<MarkedRange>, DispatchError> {
+    let mut marked = Vec::new();
+    let mut made = 0usize;
+    let mut task = |range: KeyRange| {
+        made += 1;
+        (format!("mark-{made:06}"), Work::Mark(MarkWork { range, rules: rules.clone() }))
+    };
+    let stage = progress.stage("mark", ranges.len() as u64, "ranges");
+    let first = ranges.into_iter().map(&mut task).collect();
+    dispatcher
+        .finish_all(first, |done, findings| {
+            let (Work::Mark(work), Findings::Mark(mut findings)) = (&done.work, findings) else {
+                return Vec::new();
+            };
+            let mut range = work.range.clone();
+            let mut rest = Vec::new();
+            if let Some(done_to) = findings.done_to.take() {
+                let to = range.to.replace(done_to.clone());
+                rest.push(task(KeyRange { after: Some(done_to), to }));
+            }
+            stage.more(rest.len() as u64);
+            stage.done(1, findings.repositories, 0);
+            marked.push(MarkedRange { range, findings });
+            rest
+        })
+        .await?;
+    stage.finish();
+    Ok(marked)
+}

@@ -1,0 +1,80 @@
+//! Plan, the coordinator's part: one task for each shard of the sealed mark, and the sealed plan of what they found.
+
+use hardprune_common::seal::{PlanDocument, SealError, SealedMark, SealedPlan, ShardPlan};
+use hardprune_common::state::{FileRef, StateStore};
+use hardprune_common::task::{Findings, PlanWork, Scope, Work};
+
+use crate::dispatch::{DispatchError, Dispatcher};
+use crate::progress::Progress;
+
+/// Why there is no sealed plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A shard could not be planned.
+    #[error(transparent)]
+    Dispatch(#[from] DispatchError),
+    /// The plan could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// Plans every shard and seals the plan.
+///
+/// # Errors
+///
+/// A shard that could not be planned: without it there is no seal (R2).
+pub async fn plan(
+    dispatcher: &Dispatcher<'_>,
+    state: &StateStore,
+    mark: &SealedMark,
+    stray: &[String],
+    reviewed: Option<&PlanDocument>,
+    progress: &Progress,
+) -> Result<SealedPlan, PlanError> {
+    let document = mark.document();
+    let mut tasks: Vec<(String, Work)> = Vec::new();
+    for filter in &document.filters {
+        let scope = Scope::Shard(filter.shard.clone());
+        let work = PlanWork {
+            reviewed: reviewed.map(|plan| reviewed_parts(plan, &scope)),
+            scope,
+            filter: Some(filter.filter.clone()),
+            dangling: filter.dangling.clone(),
+            cutoff: document.cutoff,
+        };
+        tasks.push((format!("plan-{}", filter.shard), Work::Plan(work)));
+    }
+    for (number, folder) in stray.iter().enumerate() {
+        let work = PlanWork {
+            scope: Scope::Stray(folder.clone()),
+            filter: None,
+            dangling: Vec::new(),
+            cutoff: document.cutoff,
+            reviewed: None,
+        };
+        tasks.push((format!("plan-stray-{number}"), Work::Plan(work)));
+    }
+    let stage = progress.stage("plan", tasks.len() as u64, "shards");
+    let mut shards = Vec::new();
+    dispatcher
+        .finish_all(tasks, |task, findings| {
+            if let (Work::Plan(work), Findings::Plan(findings)) = (&task.work, findings) {
+                stage.done(1, findings.totals.scanned, 0);
+                shards.push(ShardPlan { scope: work.scope.clone(), findings });
+            }
+            Vec::new()
+        })
+        .await?;
+    stage.finish();
+    // In the order of the shards, so that a plan reads the same however its tasks were shared out.
+    shards.sort_by_key(|plan| match &plan.scope {
+        Scope::Shard(shard) => (0, shard.to_string()),
+        Scope::Stray(folder) => (1, folder.clone()),
+    });
+    Ok(SealedPlan::seal(mark, shards, state).await?)
+}
+
+fn reviewed_parts(plan: &PlanDocument, scope: &Scope) -> Vec<FileRef> {
+    let of_scope = plan.shards.iter().filter(|shard| shard.scope == *scope);
+    of_scope.flat_map(|shard| shard.findings.parts.clone()).collect()
+}

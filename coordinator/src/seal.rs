@@ -1,0 +1,313 @@
+//! Seal, the coordinator's part: all segments through a spool by shard, one filter a shard, and the layer links that no
+//! reference answers. What comes out can be sealed.
+//!
+//! Upholds R1 (links of frozen repositories are references, R8) and R9 (one shard in memory at a time).
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::digest::{Algorithm, Digest};
+use hardprune_common::filter::{FilterError, FilterHeader, FilterSeed, build_filter};
+use hardprune_common::layout::{BLOBS, RepositoryEntry, repository_key};
+use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
+use hardprune_common::run::Epoch;
+use hardprune_common::seal::{MarkDocument, MarkedRange, SealError, SealedMark, ShardFilter};
+use hardprune_common::segment::{LayerLink, Record, read_segment};
+use hardprune_common::shard::{Shard, ShardDigits};
+use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
+use hardprune_common::store::{Store, StoreError};
+use jiff::Timestamp;
+
+use crate::spool::{Spool, SpoolError};
+
+/// Segments fetched at once.
+const SEGMENTS_AT_ONCE: usize = 8;
+/// Filters written at once.
+const FILTERS_AT_ONCE: usize = 32;
+/// Dangling links that one file holds.
+const FILE_LINES: usize = 10_000;
+
+/// Why a mark could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealingError {
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The state store.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The registry's storage.
+    #[error("registry: {0}")]
+    Registry(#[from] StoreError),
+    /// A filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The seal itself.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// What a mark is sealed with.
+#[derive(Debug)]
+pub struct SealOptions<'o> {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Young is what was modified at this time or later.
+    pub cutoff: Timestamp,
+    /// The filters' rate.
+    pub false_positive_rate: f64,
+    /// The filters' seed.
+    pub seed: FilterSeed,
+    /// How shards must be cut, where that is given by another plan.
+    pub shard_digits: Option<ShardDigits>,
+    /// Where spools go.
+    pub spool_dir: &'o Path,
+}
+
+/// The folders of the blob space.
+#[derive(Debug, Default)]
+pub struct BlobSpace {
+    /// The first two hex digits that blobs of an algorithm have.
+    folders: BTreeMap<Algorithm, BTreeSet<String>>,
+    /// Folders that no shard has: all below is unrecognized.
+    pub stray: Vec<String>,
+    /// Keys beside the folders.
+    pub unrecognized_keys: u64,
+}
+
+/// Looks at the folders of the blob space: a shard without a folder needs no listing.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn survey_blob_space(registry: &dyn Store) -> Result<BlobSpace, StoreError> {
+    let mut space = BlobSpace::default();
+    let (algorithms, objects) = folder(registry, BLOBS).await?;
+    space.unrecognized_keys += objects;
+    for path in algorithms {
+        let Some(algorithm) = Algorithm::from_name(last_part(&path)) else {
+            space.stray.push(path);
+            continue;
+        };
+        let (folders, objects) = folder(registry, &path).await?;
+        space.unrecognized_keys += objects;
+        let known = space.folders.entry(algorithm).or_default();
+        for path in folders {
+            let name = last_part(&path);
+            let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            if name.len() == 2 && name.bytes().all(is_hex) {
+                known.insert(name.to_owned());
+            } else {
+                space.stray.push(path);
+            }
+        }
+    }
+    Ok(space)
+}
+
+async fn folder(registry: &dyn Store, path: &str) -> Result<(Vec<String>, u64), StoreError> {
+    let (mut folders, mut objects) = (Vec::new(), 0);
+    let mut pages = registry.list_folder(path);
+    while let Some(page) = pages.try_next().await? {
+        folders.extend(page.folders);
+        objects += page.objects.len() as u64;
+    }
+    Ok((folders, objects))
+}
+
+fn last_part(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+impl BlobSpace {
+    /// The shards that may have blobs, ascending.
+    fn shards(&self, digits: ShardDigits) -> impl Iterator<Item = Shard> {
+        let finer = usize::from(digits) - 2;
+        self.folders.iter().flat_map(move |(algorithm, folders)| {
+            folders.iter().flat_map(move |folder| {
+                let first = usize::from_str_radix(folder, 16).unwrap_or_default() << (4 * finer);
+                (first..first + (1 << (4 * finer))).map(move |index| digits.shard_at(*algorithm, index))
+            })
+        })
+    }
+}
+
+/// Seals a mark.
+///
+/// # Errors
+///
+/// Anything that leaves the mark incomplete: nothing is planned then (R2).
+pub async fn seal(
+    state: &StateStore,
+    registry: &str,
+    ranges: Vec<MarkedRange>,
+    space: &BlobSpace,
+    options: SealOptions<'_>,
+) -> Result<SealedMark, SealingError> {
+    let items = |files: fn(&MarkedRange) -> &Vec<FileRef>| -> u64 {
+        ranges.iter().flat_map(files).map(|file| file.items).sum()
+    };
+    let at_most = items(|range| &range.findings.references);
+    let digits = options.shard_digits.unwrap_or_else(|| ShardDigits::for_blobs(at_most));
+
+    let mut references = Spool::new(options.spool_dir)?;
+    spool_segments(state, &ranges, |range| &range.findings.references, |digest: Digest| {
+        references.push(&digits.shard_of(&digest), &digest)
+    })
+    .await?;
+    let frozen = frozen_repositories(state, &ranges).await?;
+    let mut links = Spool::new(options.spool_dir)?;
+    spool_segments(state, &ranges, |range| &range.findings.layer_links, |link: LayerLink| {
+        let shard = digits.shard_of(&link.digest);
+        // R8: every blob that a manifest names has a layer link in its repository.
+        if frozen.contains(&link.repository) { references.push(&shard, &link.digest) } else { links.push(&shard, &link) }
+    })
+    .await?;
+
+    let mut shards: BTreeSet<Shard> = space.shards(digits).collect();
+    let listed = shards.clone();
+    shards.extend(references.shards().cloned());
+    shards.extend(links.shards().cloned());
+
+    let mut distinct = 0;
+    let mut prepared = Vec::new();
+    let mut writes = Vec::new();
+    for shard in shards {
+        let referenced: Vec<Digest> = references.take(&shard)?;
+        distinct += referenced.len() as u64;
+        let dangling = dangling_links(&referenced, links.take(&shard)?);
+        if !listed.contains(&shard) && dangling.is_empty() {
+            continue;
+        }
+        let header = FilterHeader {
+            epoch: options.epoch.clone(),
+            shard,
+            items: referenced.len() as u64,
+            false_positive_rate: options.false_positive_rate,
+            seed: options.seed,
+        };
+        let filter = build_filter(&header, referenced.into_iter())?;
+        writes.push(write_filter(state, header, filter, dangling));
+        if writes.len() == FILTERS_AT_ONCE {
+            prepared.extend(write_all(std::mem::take(&mut writes)).await?);
+        }
+    }
+    prepared.extend(write_all(writes).await?);
+    prepared.sort_by(|a: &ShardFilter, b| a.shard.cmp(&b.shard));
+
+    let document = MarkDocument {
+        version: 1,
+        epoch: options.epoch,
+        registry: registry.to_owned(),
+        cutoff: options.cutoff,
+        ranges,
+        references: distinct,
+        shard_digits: digits,
+        false_positive_rate: options.false_positive_rate,
+        seed: options.seed,
+        filters: prepared,
+    };
+    Ok(SealedMark::seal(document, state).await?)
+}
+
+async fn spool_segments<R: Record>(
+    state: &StateStore,
+    ranges: &[MarkedRange],
+    files: fn(&MarkedRange) -> &Vec<FileRef>,
+    mut push: impl FnMut(R) -> Result<(), SpoolError>,
+) -> Result<(), SealingError> {
+    let files: Vec<FileRef> = ranges.iter().flat_map(files).cloned().collect();
+    let mut segments = stream::iter(files)
+        .map(|file| async move { read_segment::<R>(state, &file).await })
+        .buffer_unordered(SEGMENTS_AT_ONCE);
+    while let Some(records) = segments.try_next().await? {
+        for record in records {
+            push(record)?;
+        }
+    }
+    Ok(())
+}
+
+async fn frozen_repositories(
+    state: &StateStore,
+    ranges: &[MarkedRange],
+) -> Result<HashSet<String>, StateError> {
+    let mut names = HashSet::new();
+    for file in ranges.iter().filter_map(|range| range.findings.frozen.as_ref()) {
+        names.extend(state.read_lines::<String>(file).await?);
+    }
+    Ok(names)
+}
+
+/// The layer links that no reference answers: exactly, for both are at hand.
+fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Vec<Removal> {
+    links
+        .into_iter()
+        .filter(|link| link.deletable && referenced.binary_search(&link.digest).is_err())
+        .map(|link| Removal {
+            kind: RemovalKind::LayerLink,
+            key: repository_key(&link.repository, &RepositoryEntry::LayerLink(link.digest)),
+            size: 0,
+            last_modified: None,
+            reason: RemovalReason::Dangling,
+        })
+        .collect()
+}
+
+async fn write_filter(
+    state: &StateStore,
+    header: FilterHeader,
+    filter: Vec<u8>,
+    dangling: Vec<Removal>,
+) -> Result<ShardFilter, StateError> {
+    let folder = epoch_folder(&header.epoch);
+    let key = format!("{folder}filters/{}", header.shard);
+    let filter = state.write(&key, filter.into(), header.items).await?;
+    let mut files = Vec::new();
+    for (number, removals) in dangling.chunks(FILE_LINES).enumerate() {
+        let key = format!("{folder}dangling/{}-{number}.jsonl", header.shard);
+        files.push(state.write_lines(&key, removals).await?);
+    }
+    Ok(ShardFilter { shard: header.shard, filter, dangling: files })
+}
+
+async fn write_all(
+    writes: Vec<impl Future<Output = Result<ShardFilter, StateError>>>,
+) -> Result<Vec<ShardFilter>, StateError> {
+    stream::iter(writes).buffer_unordered(FILTERS_AT_ONCE).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_follow_the_folders() {
+        let mut space = BlobSpace::default();
+        space.folders.entry(Algorithm::Sha256).or_default().insert("ab".to_owned());
+        let names = |digits| -> Vec<String> {
+            let digits = ShardDigits::try_from(digits).unwrap();
+            space.shards(digits).map(|shard| shard.to_string()).collect()
+        };
+        assert_eq!(names(2), ["sha256-ab"]);
+        let finer = names(3);
+        assert_eq!(finer.len(), 16);
+        assert_eq!((finer[0].as_str(), finer[15].as_str()), ("sha256-ab0", "sha256-abf"));
+    }
+
+    #[test]
+    fn only_links_without_a_reference_dangle() {
+        let digest = |text: &str| Digest::of(Algorithm::Sha256, text.as_bytes());
+        let link = |text: &str, deletable| LayerLink {
+            digest: digest(text),
+            repository: "a".to_owned(),
+            deletable,
+        };
+        let referenced = [digest("kept")];
+        let dangling =
+            dangling_links(&referenced, vec![link("kept", true), link("gone", true), link("behind a link", false)]);
+        let expected = repository_key("a", &RepositoryEntry::LayerLink(digest("gone")));
+        assert_eq!(dangling.iter().map(|removal| removal.key.as_str()).collect::<Vec<_>>(), [expected]);
+    }
+}
