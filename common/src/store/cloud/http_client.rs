@@ -1,5 +1,5 @@
 //! The HTTP client below the connector: no hidden retries and no redirects, because either would send a delete a
-//! second time (R10).
+//! second time (R10). What hyper sends again by itself is only a request of which it wrote no byte.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +11,9 @@ use url::{Host, Url};
 use crate::store::location::is_true;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shorter than what load balancers keep idle connections for, so that few requests meet a closed one.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Shorter than what servers keep idle connections for (Node's 5 s is the shortest that is common): a delete that
+/// meets a closed one has an unknown end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const USER_AGENT: &str = concat!("hardprune/", env!("CARGO_PKG_VERSION"));
 
 /// How to reach a store.

@@ -98,6 +98,9 @@ impl S3Config {
             return None;
         }
         let text = endpoint_text(endpoint);
+        if !self.flag(AmazonS3ConfigKey::VirtualHostedStyleRequest) {
+            return Some(text);
+        }
         // With the bucket in front of the host or not, it is one server.
         Some(text.replacen(&format!("://{bucket}."), "://", 1))
     }
@@ -346,6 +349,9 @@ mod tests {
         assert_eq!(plain.place_url("b"), "http://b.h:9");
         assert_eq!(given.place_url("b"), "http://b.h:9");
         assert_eq!(plain.foreign_endpoint("b"), given.foreign_endpoint("b"));
+        let path_style = resolve(&[], &[("AWS_ENDPOINT_URL", "http://b.h:9")]).unwrap();
+        assert_eq!(path_style.place_url("b"), "http://b.h:9/b");
+        assert_ne!(path_style.foreign_endpoint("b"), plain.foreign_endpoint("b"));
     }
 
     #[test]
