@@ -12,11 +12,16 @@ use jiff::Timestamp;
 
 mod answers;
 mod aws_profile;
+mod azure;
+mod azure_batch;
 mod bulk_delete;
 mod connector;
+mod gcs;
 mod http_client;
 mod list_objects;
 mod list_page;
+mod open_azure;
+mod open_gcs;
 mod open_s3;
 mod provider;
 mod read_object;
@@ -30,6 +35,8 @@ mod tests;
 mod write_object;
 mod xml_document;
 
+pub(crate) use open_azure::{AzureConfig, open_azure};
+pub(crate) use open_gcs::{GcsConfig, open_gcs};
 pub(crate) use open_s3::{S3Config, open_s3};
 pub use retry::RetryPolicy;
 
@@ -133,9 +140,12 @@ impl Store for CloudStore {
                 format!("{keys} keys are too many for one request, {limit} is the limit; nothing was sent");
             return vec![KeyOutcome::Failed(problem); keys];
         }
+        if keys == 0 {
+            return Vec::new();
+        }
         match style {
             DeleteStyle::DeleteObjects => self.delete_objects(&batch).await,
-            DeleteStyle::AzureBatch => vec![],
+            DeleteStyle::AzureBatch => self.delete_azure_batch(&batch).await,
             DeleteStyle::OneByOne => self.delete_one_by_one(&batch).await,
         }
     }

@@ -2,95 +2,20 @@
 //! place that reads the environment, for credentials and endpoints as the provider's own tools take them. Secrets
 //! are kept in [`Settings`] and [`Environment`], which never show them.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
 
-use super::cloud::{RetryPolicy, S3Config, open_s3};
+mod settings;
+
+pub use settings::{Environment, Settings};
+
+pub(crate) use settings::is_true;
+
+use super::cloud::{AzureConfig, GcsConfig, RetryPolicy, S3Config, open_azure, open_gcs, open_s3};
 use super::filesystem::FilesystemStore;
 use crate::store::{Store, StoreError};
-
-/// Settings of a store by name: those of the `object_store` crate (`access_key_id`, `region`, `endpoint`, …), and
-/// `ca_certificate` (a file) and `allow_invalid_certificates`. An empty value keeps out what the environment says.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Settings(BTreeMap<String, String>);
-
-impl Settings {
-    /// Sets `name`; a later value replaces an earlier one.
-    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(name.into().to_ascii_lowercase(), value.into());
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
-impl<'a> FromIterator<(&'a str, &'a str)> for Settings {
-    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
-        let mut settings = Self::default();
-        for (name, value) in pairs {
-            settings.set(name, value);
-        }
-        settings
-    }
-}
-
-impl fmt::Debug for Settings {
-    // Names only: values are secrets.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-/// The variables that stores may look at.
-#[derive(Clone, Default)]
-pub struct Environment(Arc<BTreeMap<String, String>>);
-
-impl Environment {
-    /// The environment of this process. Variables that are not UTF-8 are left out.
-    #[must_use]
-    pub fn of_process() -> Self {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-            Some((name, value))
-        });
-        Self(Arc::new(variables.collect()))
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
-    }
-
-    pub(crate) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0
-            .iter()
-            .filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
-impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
-        let owned = pairs
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self(Arc::new(owned.collect()))
-    }
-}
-
-impl fmt::Debug for Environment {
-    // Not even names: there are many, and they are not ours.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Environment").finish_non_exhaustive()
-    }
-}
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -237,13 +162,18 @@ impl StorageLocation {
         check_folder(folder).map_err(|problem| configuration(&unnamed, problem))?;
         let display = display(kind, container, folder);
         let server = match kind {
-            StoreKind::S3 => S3Config::resolve(&settings, &environment)
-                .map_err(|problem| configuration(&display, &problem))?
-                .foreign_endpoint(container),
-            StoreKind::Folder | StoreKind::Gcs | StoreKind::Azure => {
-                return Err(configuration(&display, "this kind of store is not supported yet"));
+            StoreKind::Folder => Err("a folder has no bucket".to_owned()),
+            StoreKind::S3 => {
+                S3Config::resolve(&settings, &environment).map(|config| config.foreign_endpoint(container))
+            }
+            StoreKind::Gcs => {
+                GcsConfig::resolve(&settings, &environment).map(|config| config.foreign_endpoint())
+            }
+            StoreKind::Azure => {
+                AzureConfig::resolve(&settings, &environment).map(|config| Some(config.endpoint()))
             }
         };
+        let server = server.map_err(|problem| configuration(&display, &problem))?;
         let identity = match server {
             Some(server) => format!("{display} at {server}"),
             None => display,
@@ -319,33 +249,23 @@ impl StorageLocation {
     ///
     /// Settings or credentials that cannot be used; for a folder, one that is not there.
     pub fn open(&self, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+        let (identity, container, folder) = (self.identity.clone(), &self.container, &self.folder);
         let opened = match self.kind {
             StoreKind::Folder => {
                 return Ok(Arc::new(FilesystemStore::open(Path::new(&self.folder))?));
             }
-            StoreKind::S3 => S3Config::resolve(&self.settings, &self.environment).and_then(|config| {
-                open_s3(
-                    self.identity.clone(),
-                    &self.container,
-                    &self.folder,
-                    &config,
-                    options,
-                )
-            }),
-            StoreKind::Gcs | StoreKind::Azure => Err("this kind of store is not supported yet".to_owned()),
+            StoreKind::S3 => S3Config::resolve(&self.settings, &self.environment)
+                .and_then(|config| open_s3(identity, container, folder, &config, options)),
+            StoreKind::Gcs => GcsConfig::resolve(&self.settings, &self.environment)
+                .and_then(|config| open_gcs(identity, container, folder, &config, options)),
+            StoreKind::Azure => AzureConfig::resolve(&self.settings, &self.environment)
+                .and_then(|config| open_azure(identity, container, folder, &config, options)),
         };
         match opened {
             Ok(store) => Ok(Arc::new(store)),
             Err(problem) => Err(configuration(&self.identity, &problem)),
         }
     }
-}
-
-/// Whether a setting says yes, as AWS's and other tools write it.
-pub(crate) fn is_true(value: &str) -> bool {
-    ["true", "1", "yes", "on"]
-        .iter()
-        .any(|yes| value.trim().eq_ignore_ascii_case(yes))
 }
 
 fn display(kind: StoreKind, container: &str, folder: &str) -> String {

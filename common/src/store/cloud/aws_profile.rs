@@ -57,13 +57,12 @@ impl AwsProfile {
         let mut found = false;
         let mut read = Self::default();
         let config = parse_ini(config);
-        // Keys of the credentials file win.
-        for section in [format!("profile {profile}"), profile.to_owned()] {
-            if section != profile || profile == "default" {
-                if let Some(settings) = config.get(&section) {
-                    found = true;
-                    read.settings.extend(settings.clone());
-                }
+        // Only the default profile may stand there without the word. Keys of the credentials file win.
+        let plain = (profile == "default").then(|| profile.to_owned());
+        for section in plain.into_iter().chain([format!("profile {profile}")]) {
+            if let Some(settings) = config.get(&section) {
+                found = true;
+                read.settings.extend(settings.clone());
             }
         }
         if let Some(settings) = parse_ini(credentials).remove(profile) {

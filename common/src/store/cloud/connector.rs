@@ -246,7 +246,10 @@ impl Connector {
             .await
             .map_err(|_| NoAnswer::Lost("no answer in time".to_owned()))?
             .map_err(|error| match error.kind() {
-                HttpErrorKind::Connect => NoAnswer::NotSent(describe(&error)),
+                HttpErrorKind::Connect => NoAnswer::NotSent(format!(
+                    "{}; check the endpoint, and that it can be reached from here",
+                    describe(&error)
+                )),
                 _ => NoAnswer::Lost(describe(&error)),
             })?;
         let (parts, body) = response.into_parts();
@@ -275,8 +278,16 @@ impl Connector {
             .get(DATE)
             .and_then(|date| date.to_str().ok())
             .and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
-        if let Some(date) = date {
-            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, monotonic_now()));
+        let Some(date) = date else { return };
+        let now = monotonic_now();
+        let mut newest = self.date.lock().unwrap_or_else(PoisonError::into_inner);
+        // A `Date` is cut to the second: within one, what was known before is nearer, and time does not run back.
+        let nearer = newest.is_some_and(|(date_then, then)| {
+            let known = later(date_then, now.saturating_duration_since(then));
+            date <= known && known < later(date, Duration::from_secs(1))
+        });
+        if !nearer {
+            *newest = Some((date, now));
         }
     }
 

@@ -1,18 +1,19 @@
 //! The HTTP client below the connector: no hidden retries and no redirects, because either would send a delete a
-//! second time (R10).
+//! second time (R10). What hyper sends again by itself is only a request of which it wrote no byte.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use object_store::ClientOptions;
 use object_store::client::{Certificate, HttpClient};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use url::{Host, Url};
 
 use crate::store::location::is_true;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shorter than what load balancers keep idle connections for, so that few requests meet a closed one.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Shorter than what servers keep idle connections for (Node's 5 s is the shortest that is common): a delete that
+/// meets a closed one has an unknown end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const USER_AGENT: &str = concat!("hardprune/", env!("CARGO_PKG_VERSION"));
 
 /// How to reach a store.
@@ -24,11 +25,23 @@ pub(super) struct HttpSettings {
     pub skip_verify: bool,
     /// Whether a proxy of the environment is passed by.
     pub no_proxy: bool,
+    /// Whether the store is spoken to in the clear. A container without certificates can do that.
+    pub plain: bool,
     /// Connections to keep.
     pub concurrency: usize,
 }
 
 impl HttpSettings {
+    /// The same settings for a store at `url`.
+    pub fn for_store(&self, url: &Url, concurrency: usize) -> Self {
+        Self {
+            no_proxy: is_loopback(url),
+            plain: url.scheme() == "http",
+            concurrency,
+            ..self.clone()
+        }
+    }
+
     /// Takes a setting that is about the way to the store, and says whether it did.
     pub fn take(&mut self, name: &str, value: &str) -> bool {
         match name {
@@ -61,8 +74,12 @@ impl HttpSettings {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(self.concurrency)
-            .tls_certs_merge(certificates)
             .tls_danger_accept_invalid_certs(self.skip_verify);
+        builder = if self.plain {
+            builder.tls_certs_only(certificates)
+        } else {
+            builder.tls_certs_merge(certificates)
+        };
         if self.no_proxy {
             builder = builder.no_proxy();
         }
@@ -75,13 +92,16 @@ impl HttpSettings {
         Ok(HttpClient::new(client))
     }
 
-    /// The same for the requests that `object_store` makes to get credentials.
+    /// The same for the requests that `object_store` makes to get credentials, none of them if the
+    /// credentials are `fixed`.
     ///
     /// # Errors
     ///
     /// A certificate file that cannot be read.
-    pub fn credential_options(&self) -> Result<ClientOptions, String> {
-        let mut options = ClientOptions::new().with_allow_http(true);
+    pub fn credential_options(&self, fixed: bool) -> Result<ClientOptions, String> {
+        let mut options = ClientOptions::new()
+            .with_allow_http(true)
+            .with_no_system_certificates(fixed);
         for file in &self.ca_files {
             let pem = read_certificates(file)?;
             let bundle = Certificate::from_pem_bundle(&pem)
@@ -91,6 +111,15 @@ impl HttpSettings {
             }
         }
         Ok(options)
+    }
+}
+
+/// How `object_store` retries the requests that get credentials; it makes no others for us.
+pub(super) fn credential_retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(20),
     }
 }
 

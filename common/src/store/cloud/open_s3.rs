@@ -4,17 +4,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{BackoffConfig, RetryConfig};
 use url::Url;
 
 use super::CloudStore;
 use super::answers::describe;
 use super::aws_profile::AwsProfile;
 use super::connector::Connector;
-use super::http_client::{HttpSettings, endpoint_text, is_loopback, parse_endpoint};
+use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
 use super::s3::{S3, S3Authorizer};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
@@ -31,8 +29,7 @@ pub(crate) struct S3Config {
     /// A server that is not AWS's.
     endpoint: Option<Url>,
     region: String,
-    ca_files: Vec<PathBuf>,
-    skip_verify: bool,
+    http: HttpSettings,
 }
 
 impl S3Config {
@@ -54,7 +51,9 @@ impl S3Config {
                 continue;
             }
             let key = AmazonS3ConfigKey::from_str(name)
-                .map_err(|_| format!("{name:?} is no setting of an S3 store"))?;
+                .ok()
+                .filter(is_honoured)
+                .ok_or_else(|| format!("{name:?} is no setting of an S3 store"))?;
             values.insert(key, value.to_owned());
         }
         let own_keys = values.contains_key(&AmazonS3ConfigKey::AccessKeyId);
@@ -87,8 +86,7 @@ impl S3Config {
             encryption,
             endpoint,
             region,
-            ca_files: http.ca_files,
-            skip_verify: http.skip_verify,
+            http,
         })
     }
 
@@ -100,6 +98,9 @@ impl S3Config {
             return None;
         }
         let text = endpoint_text(endpoint);
+        if !self.flag(AmazonS3ConfigKey::VirtualHostedStyleRequest) {
+            return Some(text);
+        }
         // With the bucket in front of the host or not, it is one server.
         Some(text.replacen(&format!("://{bucket}."), "://", 1))
     }
@@ -140,17 +141,14 @@ pub(crate) fn open_s3(
     let place_url = config.place_url(bucket);
     let parsed = Url::parse(&place_url)
         .map_err(|error| format!("the bucket {bucket:?} makes no valid address ({error})"))?;
-    let http = HttpSettings {
-        ca_files: config.ca_files.clone(),
-        skip_verify: config.skip_verify,
-        no_proxy: is_loopback(&parsed),
-        concurrency: options.concurrency,
-    };
+    let http = config.http.for_store(&parsed, options.concurrency);
     let credentials = if config.flag(AmazonS3ConfigKey::SkipSignature) {
         None
     } else {
         let mut builder = AmazonS3Builder::new()
-            .with_client_options(http.credential_options()?)
+            .with_client_options(
+                http.credential_options(config.values.contains_key(&AmazonS3ConfigKey::AccessKeyId))?,
+            )
             .with_retry(credential_retry())
             .with_bucket_name(bucket)
             .with_region(&config.region);
@@ -185,15 +183,6 @@ pub(crate) fn open_s3(
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
 }
 
-/// How `object_store` retries the requests that get credentials; it makes no others for us.
-pub(super) fn credential_retry() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(20),
-    }
-}
-
 fn environment_values(environment: &Environment) -> Vec<(AmazonS3ConfigKey, String)> {
     let ignore_endpoints = environment
         .get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
@@ -205,7 +194,7 @@ fn environment_values(environment: &Environment) -> Vec<(AmazonS3ConfigKey, Stri
             Some((key, value.to_owned()))
         })
         .filter(|(key, _)| !(ignore_endpoints && is_endpoint(key)))
-        .filter(|(key, _)| *key != AmazonS3ConfigKey::Bucket)
+        .filter(|(key, _)| is_honoured(key))
         .collect()
 }
 
@@ -270,6 +259,22 @@ fn is_static_key(key: &AmazonS3ConfigKey) -> bool {
         key,
         AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SecretAccessKey | AmazonS3ConfigKey::Token
     )
+}
+
+/// Whether a setting has an effect here: one that is passed over in silence would deceive who set it.
+fn is_honoured(key: &AmazonS3ConfigKey) -> bool {
+    is_credential(key)
+        || is_endpoint(key)
+        || matches!(
+            key,
+            AmazonS3ConfigKey::Region
+                | AmazonS3ConfigKey::DefaultRegion
+                | AmazonS3ConfigKey::VirtualHostedStyleRequest
+                | AmazonS3ConfigKey::SkipSignature
+                | AmazonS3ConfigKey::UnsignedPayload
+                | AmazonS3ConfigKey::RequestPayer
+                | AmazonS3ConfigKey::DisableBulkDelete
+        )
 }
 
 fn is_credential(key: &AmazonS3ConfigKey) -> bool {
@@ -344,6 +349,9 @@ mod tests {
         assert_eq!(plain.place_url("b"), "http://b.h:9");
         assert_eq!(given.place_url("b"), "http://b.h:9");
         assert_eq!(plain.foreign_endpoint("b"), given.foreign_endpoint("b"));
+        let path_style = resolve(&[], &[("AWS_ENDPOINT_URL", "http://b.h:9")]).unwrap();
+        assert_eq!(path_style.place_url("b"), "http://b.h:9/b");
+        assert_ne!(path_style.foreign_endpoint("b"), plain.foreign_endpoint("b"));
     }
 
     #[test]
