@@ -12,6 +12,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(test)]
+mod bad_input;
 mod drivers;
 mod error;
 mod location;
