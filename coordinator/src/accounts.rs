@@ -91,12 +91,16 @@ enum State {
     NotDone,
 }
 
-/// Adds up what a run did.
+/// Adds up what a run did; `on_gone` gets each removal that is gone, a digest as often as it was deleted.
 ///
 /// # Errors
 ///
 /// Plans or journals that cannot be read.
-pub async fn add_up(state: &StateStore, record: &RunRecord) -> Result<Accounts, StateError> {
+pub async fn add_up(
+    state: &StateStore,
+    record: &RunRecord,
+    on_gone: &(dyn Fn(&Removal) + Sync),
+) -> Result<Accounts, StateError> {
     let mut books = Vec::new();
     for epoch in &record.epochs {
         if let Some(sealed_plan) = epoch.sealed_plan
@@ -122,7 +126,7 @@ pub async fn add_up(state: &StateStore, record: &RunRecord) -> Result<Accounts, 
             shards.entry(format!("{number} {task}")).or_default().push(entry);
         }
     }
-    let sums = shards.into_values().map(|epochs| async move { add_up_shard(state, epochs).await });
+    let sums = shards.into_values().map(|epochs| async move { add_up_shard(state, epochs, on_gone).await });
     let mut sums = stream::iter(sums).buffer_unordered(SHARDS_AT_ONCE);
     while let Some(sum) = sums.try_next().await? {
         add(&mut accounts, sum);
@@ -141,6 +145,7 @@ async fn open_books(state: &StateStore, epoch: &Epoch, sealed_plan: Digest) -> R
 async fn add_up_shard(
     state: &StateStore,
     epochs: Vec<(bool, &EpochBooks, &[FileRef], String)>,
+    on_gone: &(dyn Fn(&Removal) + Sync),
 ) -> Result<Accounts, StateError> {
     let mut accounts = Accounts::default();
     // R5: the union by digest, over all epochs of the shard.
@@ -151,6 +156,9 @@ async fn add_up_shard(
             let removals: Vec<Removal> = state.read_lines(file).await?;
             let states = states_of(number, removals.len(), batches);
             for (removal, state) in removals.iter().zip(states) {
+                if state == State::Gone {
+                    on_gone(removal);
+                }
                 count(&mut accounts, &mut gone, removal, &state, is_latest);
             }
         }

@@ -1,4 +1,120 @@
 //! hardprune's coordinator: plans a run, gathers what the workers found, seals it, guards it, accounts for it and
 //! reports it.
 
+pub mod accounts;
+pub mod cli;
+mod demo;
+pub mod dispatch;
+pub mod error;
+pub mod exit_status;
+pub mod human;
+pub mod lock_registry;
+mod logging;
+pub mod mark;
+mod metrics_file;
+pub mod open_stores;
+pub mod outputs;
+pub mod plan;
+pub mod preflight;
+pub mod progress;
+pub mod prune;
 pub mod registry_config;
+pub mod report;
+pub mod retention;
+pub mod run;
+pub mod run_record;
+mod runs;
+pub mod seal;
+pub mod settle;
+mod signals;
+pub mod spool;
+pub mod sweep;
+pub mod unlink;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::error::RunError;
+use crate::exit_status::ExitStatus;
+use crate::run_record::Mode;
+
+/// Threads for work that blocks: reads of files, walks of folders.
+const BLOCKING_THREADS: usize = 64;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.log_format, cli.verbose);
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli));
+            // A walk that nobody waits for must not hold the program up.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(RunError::Usage(format!("no threads can be started: {error}"))),
+    };
+    let status = result.unwrap_or_else(|error| {
+        eprintln!("hardprune: {}", with_sources(&error));
+        error.exit_status()
+    });
+    status.into()
+}
+
+async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
+    match cli.command {
+        Command::Check(args) => prune::prune(Mode::Check, args.run, prune::DeleteChoices::default()).await,
+        Command::Delete(args) => {
+            let choices = prune::DeleteChoices {
+                assume_read_only: args.assume_read_only,
+                plan: args.plan,
+                resume: args.resume,
+            };
+            prune::prune(Mode::Delete, args.run, choices).await
+        }
+        Command::Runs(args) => runs::runs(args).await,
+        Command::Demo => demo::demo().await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut cli::command(), "hardprune", &mut io::stdout());
+            Ok(ExitStatus::Done)
+        }
+        Command::Man => {
+            let page = clap_mangen::Man::new(cli::command());
+            page.render(&mut io::stdout()).map_err(|source| RunError::Output { path: "-".into(), source })?;
+            Ok(ExitStatus::Done)
+        }
+    }
+}
+
+/// An error with what lies below it, each said once.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let below = error.to_string();
+        if !text.contains(&below) {
+            text = format!("{text}: {below}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Writes to standard output. A reader that has gone is no failure of the run.
+fn print(text: &str) -> Result<(), RunError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(RunError::Output { path: "-".into(), source: error })
+        }
+        _ => Ok(()),
+    }
+}

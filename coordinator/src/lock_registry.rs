@@ -291,3 +291,21 @@ fn owner() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("process {} on {host}", std::process::id())
 }
+
+/// Who may be at work on a registry, without taking its lock. `None` where nobody can be: there is no lock, its owner has
+/// died (on a filesystem), or its lease and its requests have passed.
+///
+/// # Errors
+///
+/// A store that fails, a lock that cannot be read.
+pub async fn owner_of(registry: &dyn Store) -> Result<Option<String>, LockError> {
+    let Some((document, _)) = read_lock(registry).await? else { return Ok(None) };
+    match registry.lock_exclusively(ADVISORY_KEY).await {
+        Ok(Some(_)) => return Ok(None),
+        Ok(None) => {}
+        Err(StoreError::ConditionNotMet { .. }) => return Ok(Some(document.owner)),
+        Err(error) => return Err(error.into()),
+    }
+    let ended = clock::later(document.lapses(), DELETE_TIMEOUT);
+    Ok((registry.now().await? < ended).then_some(document.owner))
+}

@@ -348,7 +348,7 @@ impl Report {
             Mode::Check => format!(
                 "Would delete {} blobs\nWould free up {} of disk space\nUse `{command}` to delete them\n",
                 self.blobs.orphaned,
-                human::bytes(self.bytes.orphaned),
+                human::bytes(self.bytes.orphaned - self.bytes.hidden),
             ),
             Mode::Delete => format!(
                 "Deleted {} blobs\nFreed up {} of disk space\n",

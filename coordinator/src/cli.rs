@@ -1,0 +1,284 @@
+//! The command line: what the user wrote, before anything is looked at. Options are also read from `HARDPRUNE_…`, except
+//! those that override a guard.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use hardprune_common::run::RunId;
+
+/// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
+/// parallel, and without ever deleting one that is still needed.
+#[derive(Debug, Parser)]
+#[command(name = "hardprune", version, max_term_width = 100, after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How logs are written, to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "HARDPRUNE_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Logs more: -v what is done, -vv every detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hardprune demo
+      Makes a small registry in a temporary folder, prunes it, and shows what happened.
+  hardprune check /var/lib/registry
+      Says what would be deleted. Changes nothing.
+  hardprune delete /var/lib/registry --assume-read-only
+      Deletes it. The registry must be in read-only mode, or stopped.
+  hardprune check s3://bucket/prefix --candidates orphans.jsonl
+      The same on S3, with the list of orphans; credentials as the AWS tools take them (AWS_…).
+  hardprune delete --registry-config /etc/docker/registry/config.yml --plan 01J… --assume-read-only
+      Deletes only what the reviewed check 01J… found, too.
+
+Exit status: 0 done; 1 failed; 2 usage or configuration; 3 a guard refused, nothing deleted; 4 stopped after deletes had \
+begun, continue with --resume; 5 done, but some deletions or tasks failed; 7 the registry is locked by another run.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Says what would be deleted; changes nothing.
+    Check(CheckArgs),
+    /// Deletes what nothing references any more.
+    Delete(DeleteArgs),
+    /// Shows earlier runs.
+    Runs(RunsArgs),
+    /// Makes a small registry in a temporary folder and prunes it.
+    Demo,
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page, in roff.
+    Man,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As lines for people.
+    Text,
+    /// As JSON, one document a line.
+    Json,
+}
+
+/// How the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// As one JSON document.
+    Json,
+}
+
+/// Which registry, and how its storage is reached.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryArgs {
+    /// The registry's storage: a folder that holds `docker/`, s3://bucket/prefix, gs://bucket/prefix or
+    /// az://container/prefix. Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
+    #[arg(value_name = "STORAGE", required_unless_present = "registry_config", conflicts_with = "registry_config")]
+    pub storage: Option<String>,
+    /// The registry's own config.yml, instead of STORAGE; its REGISTRY_… overrides are read from the environment.
+    #[arg(long, value_name = "FILE", env = "HARDPRUNE_REGISTRY_CONFIG")]
+    pub registry_config: Option<PathBuf>,
+    /// Requests in flight, at most.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096), env = "HARDPRUNE_CONCURRENCY")]
+    pub concurrency: u16,
+    /// Where runs are kept: a folder or a bucket. Default: for check the user's state folder, for delete `hardprune/`
+    /// beside `docker/` in the registry's own storage.
+    #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
+    pub state: Option<String>,
+}
+
+/// What counts as no longer needed, and how it is shown.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Keeps what is younger than this, by the store's clock: blobs, layer links and untagged manifests.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "HARDPRUNE_KEEP_YOUNGER_THAN")]
+    pub keep_younger_than: Duration,
+    /// Also removes manifests that no tag needs. Keeps children of tagged indexes, and signatures and other referrers
+    /// of live images.
+    #[arg(long, env = "HARDPRUNE_DELETE_UNTAGGED")]
+    pub delete_untagged: bool,
+    /// With --delete-untagged: takes repositories that have revisions and no tag at all for what they seem. Without it
+    /// they are refused, because Harbor (2.15 and later) looks exactly like that.
+    #[arg(long, requires = "delete_untagged")]
+    pub accept_untagged_repositories: bool,
+    /// Also removes uploads all of whose files are older than this.
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_PURGE_UPLOADS_OLDER_THAN")]
+    pub purge_uploads_older_than: Option<Duration>,
+    /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
+    #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
+    pub prune_broken: bool,
+    /// Also removes repositories of which nothing but old links is left.
+    #[arg(long, env = "HARDPRUNE_DELETE_EMPTY_REPOSITORIES")]
+    pub delete_empty_repositories: bool,
+    /// The share of orphans that may be kept by chance until the next run. Smaller costs memory: 29 bits a reference at
+    /// 1e-6.
+    #[arg(long, value_name = "RATE", default_value_t = 1e-6, value_parser = rate, env = "HARDPRUNE_FALSE_POSITIVE_RATE")]
+    pub false_positive_rate: f64,
+    /// Where large intermediate files go. Default: the system's folder for temporary files.
+    #[arg(long, value_name = "FOLDER", env = "HARDPRUNE_SPOOL_DIR")]
+    pub spool_dir: Option<PathBuf>,
+    /// Goes on although the bucket keeps versions: deletes then hide, and free nothing.
+    #[arg(long)]
+    pub accept_versioned: bool,
+    /// How the report is printed on standard output.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text, env = "HARDPRUNE_OUTPUT")]
+    pub output: OutputFormat,
+    /// Writes every orphan as a JSON line to this file.
+    #[arg(long, value_name = "FILE", env = "HARDPRUNE_CANDIDATES")]
+    pub candidates: Option<PathBuf>,
+    /// Writes everything that would go, or went, as a JSON line to this file: kind, key, reason.
+    #[arg(long, value_name = "FILE", env = "HARDPRUNE_REMOVALS")]
+    pub removals: Option<PathBuf>,
+    /// Writes the run's figures to this file when it ends, in Prometheus' text format.
+    #[arg(long, value_name = "FILE", env = "HARDPRUNE_METRICS_FILE")]
+    pub metrics_file: Option<PathBuf>,
+    /// Keeps the state of so many earlier runs of this kind of state store.
+    #[arg(long, value_name = "N", default_value_t = 20, env = "HARDPRUNE_KEEP_RUNS")]
+    pub keep_runs: usize,
+    /// Fixes the filters' seed, so that a run can be repeated exactly.
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    pub filter_seed: Option<u64>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// What every run takes.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Clone, Args)]
+pub struct DeleteArgs {
+    /// What every run takes.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Asserts that nothing writes to the registry until this ends: it is stopped, or in read-only mode
+    /// (REGISTRY_STORAGE_MAINTENANCE_READONLY={"enabled":true}).
+    #[arg(long)]
+    pub assume_read_only: bool,
+    /// Deletes only what the check RUN found, too.
+    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    pub plan: Option<RunId>,
+    /// Continues a run that was stopped, or died: RUN, or `auto` for the latest. Marks and plans again, with the run's
+    /// own options.
+    #[arg(long, value_name = "RUN|auto", value_parser = resume)]
+    pub resume: Option<Resume>,
+}
+
+/// Which run to continue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The latest that is not over.
+    Auto,
+    /// This one.
+    Run(RunId),
+}
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub command: Option<RunsCommand>,
+}
+
+/// What to show of earlier runs.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// Lists runs.
+    List(RunsListArgs),
+    /// Prints a run's report again; of a run that was killed, what its journal says.
+    Show(RunsShowArgs),
+}
+
+/// Where runs are looked for.
+#[derive(Debug, Clone, Args)]
+pub struct RunsPlace {
+    /// A registry whose own storage holds runs (those of `delete`): as for check and delete.
+    #[arg(long = "registry", value_name = "STORAGE", env = "HARDPRUNE_REGISTRY")]
+    pub registry: Option<String>,
+    /// The state store. Default: the user's state folder.
+    #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
+    pub state: Option<String>,
+}
+
+/// Arguments of `runs list`.
+#[derive(Debug, Args)]
+pub struct RunsListArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub place: RunsPlace,
+}
+
+/// Arguments of `runs show`.
+#[derive(Debug, Args)]
+pub struct RunsShowArgs {
+    /// The run.
+    pub run: RunId,
+    /// Where to look.
+    #[command(flatten)]
+    pub place: RunsPlace,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+}
+
+/// The command, for completion scripts and the manual page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;
+    Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (1e-12..=0.1).contains(&rate) => Ok(rate),
+        _ => Err("a rate is a number from 1e-12 to 0.1".to_owned()),
+    }
+}
+
+fn resume(text: &str) -> Result<Resume, String> {
+    if text == "auto" {
+        return Ok(Resume::Auto);
+    }
+    text.parse().map(Resume::Run).map_err(|error| format!("{error}; give a run's id, or auto"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn durations_and_rates() {
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(duration("-1h").is_err());
+        assert!(duration("24").is_err());
+        assert!(rate("0").is_err() && rate("1").is_err() && rate("x").is_err() && rate("1e-6").is_ok());
+    }
+}

@@ -1,0 +1,104 @@
+//! What can end a run, and the exit status that belongs to it.
+
+use hardprune_common::run::RunId;
+use hardprune_common::state::StateError;
+use hardprune_common::store::StoreError;
+
+use crate::accounts::SettleError;
+use crate::dispatch::DispatchError;
+use crate::exit_status::ExitStatus;
+use crate::lock_registry::LockError;
+use crate::plan::PlanError;
+use crate::preflight::PreflightError;
+use crate::registry_config::RegistryConfigError;
+use crate::seal::SealingError;
+
+/// What can end a run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// What the user asked for cannot be done as asked.
+    #[error("{0}")]
+    Usage(String),
+    /// A guard refused.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The registry's configuration.
+    #[error(transparent)]
+    RegistryConfig(#[from] RegistryConfigError),
+    /// A store cannot be opened or reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state store.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The registry is none, or not to be touched.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The registry cannot be owned.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A stage.
+    #[error(transparent)]
+    Dispatch(#[from] DispatchError),
+    /// The mark could not be sealed.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
+    /// There is no sealed plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A run's books could not be settled.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    /// There is no such run.
+    #[error("there is no run {run} in {state}; `hardprune runs list` shows those there are")]
+    NoSuchRun {
+        /// The run.
+        run: RunId,
+        /// The state store.
+        state: String,
+    },
+    /// A file that was asked for cannot be written.
+    #[error("cannot write {path:?}: {source}")]
+    Output {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// Whether the run was only stopped.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        matches!(
+            self,
+            Self::Dispatch(DispatchError::Stopped) | Self::Plan(PlanError::Dispatch(DispatchError::Stopped))
+        )
+    }
+
+    /// The exit status of a run that this ended before it deleted anything.
+    #[must_use]
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Usage(_) | Self::NoSuchRun { .. } | Self::Output { .. } => ExitStatus::Usage,
+            Self::RegistryConfig(error) if error.is_refusal() => ExitStatus::Refused,
+            Self::RegistryConfig(_) => ExitStatus::Usage,
+            Self::Refused(_) | Self::Preflight(PreflightError::DatabaseInUse { .. }) => ExitStatus::Refused,
+            Self::Lock(LockError::Held { .. }) => ExitStatus::Locked,
+            Self::Lock(LockError::NotHonoured { .. }) => ExitStatus::Refused,
+            Self::Preflight(PreflightError::NoRegistry { .. }) => ExitStatus::Usage,
+            Self::Store(error) | Self::Preflight(PreflightError::Store(error)) => of_store(error),
+            _ => ExitStatus::Failed,
+        }
+    }
+}
+
+fn of_store(error: &StoreError) -> ExitStatus {
+    match error {
+        StoreError::Configuration { .. } | StoreError::NoSuchPlace { .. } | StoreError::Unauthenticated { .. } => {
+            ExitStatus::Usage
+        }
+        _ => ExitStatus::Failed,
+    }
+}

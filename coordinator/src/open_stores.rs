@@ -1,0 +1,108 @@
+//! Opens what a run works on: the registry's storage and the state store. Beside `cli.rs` and the stores themselves the
+//! only place that reads the environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hardprune_common::state::StateStore;
+use hardprune_common::store::Store;
+use hardprune_common::store::filesystem::FilesystemStore;
+use hardprune_common::store::location::{OpenOptions, StorageLocation, StoreKind};
+
+use crate::cli::RegistryArgs;
+use crate::error::RunError;
+use crate::registry_config::{self, RegistryStorage};
+
+/// A registry that was named.
+#[derive(Debug)]
+pub struct NamedRegistry {
+    /// Where its objects are.
+    pub location: StorageLocation,
+    /// What its configuration says, where it was named by that.
+    pub config: Option<RegistryStorage>,
+}
+
+impl NamedRegistry {
+    /// Finds out which registry is meant.
+    ///
+    /// # Errors
+    ///
+    /// A name or a configuration that cannot be used, and the refusals of `registry_config`.
+    pub fn of(args: &RegistryArgs) -> Result<Self, RunError> {
+        match (&args.registry_config, &args.storage) {
+            (Some(path), _) => {
+                let config = registry_config::read(path, std::env::vars_os())?;
+                Ok(Self { location: config.location()?, config: Some(config) })
+            }
+            (None, Some(storage)) => {
+                Ok(Self { location: StorageLocation::parse(storage)?, config: None })
+            }
+            (None, None) => Err(RunError::Usage("name the registry's storage, or its config.yml".to_owned())),
+        }
+    }
+
+    /// Opens its storage.
+    ///
+    /// # Errors
+    ///
+    /// A folder that is not there, credentials that cannot be used.
+    pub fn open(&self, concurrency: u16) -> Result<Arc<dyn Store>, RunError> {
+        Ok(self.location.open(&options(concurrency))?)
+    }
+
+    /// Opens its own storage for state: `hardprune/` beside `docker/`.
+    ///
+    /// # Errors
+    ///
+    /// As [`NamedRegistry::open`].
+    pub fn open_state(&self, concurrency: u16) -> Result<StateStore, RunError> {
+        open_state(&self.location, concurrency)
+    }
+
+    /// Whether reads are served by this machine's own kernel, so that processors are what bounds them.
+    #[must_use]
+    pub fn is_folder(&self) -> bool {
+        self.location.kind() == StoreKind::Folder
+    }
+}
+
+/// Opens the state store of this name.
+///
+/// # Errors
+///
+/// A name that cannot be used, a folder that cannot be made.
+pub fn named_state(name: &str, concurrency: u16) -> Result<StateStore, RunError> {
+    let location = StorageLocation::parse(name)?;
+    if location.kind() == StoreKind::Folder {
+        FilesystemStore::create(Path::new(&location.display()))?;
+    }
+    open_state(&location, concurrency)
+}
+
+/// Opens the user's own state folder: `$XDG_STATE_HOME`, or `~/.local/state`.
+///
+/// # Errors
+///
+/// No home folder, or one that cannot be written to.
+pub fn user_state() -> Result<StateStore, RunError> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    let folder = folder.ok_or_else(|| {
+        RunError::Usage("there is no home folder to keep the run in; say where with --state".to_owned())
+    })?;
+    Ok(StateStore::new(Arc::new(FilesystemStore::create(&folder)?)))
+}
+
+fn open_state(location: &StorageLocation, concurrency: u16) -> Result<StateStore, RunError> {
+    let store: Arc<dyn Store> = if location.kind() == StoreKind::Folder {
+        // What a run has deleted is known only from here: it must outlast a power failure.
+        Arc::new(FilesystemStore::open(Path::new(&location.display()))?.durable())
+    } else {
+        location.open(&options(concurrency))?
+    };
+    Ok(StateStore::new(store))
+}
+
+fn options(concurrency: u16) -> OpenOptions {
+    OpenOptions { concurrency: concurrency.into(), ..OpenOptions::default() }
+}

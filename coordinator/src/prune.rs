@@ -1,0 +1,307 @@
+//! `check` and `delete`: from the command line to a run, and from its report to standard output.
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use hardprune_common::run::{Epoch, RunId};
+use hardprune_common::seal::{PlanDocument, plan_key};
+use hardprune_common::state::{FileRef, StateError, StateStore, run_folder};
+use hardprune_common::store::Store;
+
+use crate::cli::{OutputFormat, Resume, RunArgs};
+use crate::error::RunError;
+use crate::exit_status::ExitStatus;
+use crate::open_stores::{NamedRegistry, named_state, user_state};
+use crate::outputs::Outputs;
+use crate::preflight::preflight;
+use crate::progress::Progress;
+use crate::registry_config::{DescriptorCache, RegistryStorage};
+use crate::report::Report;
+use crate::run::Run;
+use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
+use crate::{metrics_file, print, signals};
+
+/// Tasks done at once on a cloud store: enough to keep its requests in flight busy.
+const CLOUD_WORKERS: usize = 32;
+const CLOUD_READS_IN_FLIGHT: usize = 32;
+const FOLDER_READS_IN_FLIGHT: usize = 8;
+
+/// What only `delete` is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeleteChoices {
+    /// The user asserts that nothing writes to the registry.
+    pub assume_read_only: bool,
+    /// The check whose plan is carried out.
+    pub plan: Option<RunId>,
+    /// The run to continue.
+    pub resume: Option<Resume>,
+}
+
+/// Checks or deletes.
+///
+/// # Errors
+///
+/// What ended the run before there was anything to report.
+pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<ExitStatus, RunError> {
+    if mode == Mode::Delete && !choices.assume_read_only {
+        return Err(RunError::Refused(
+            "a blob that is pushed while orphans are deleted can be lost, so nothing may write to the registry meanwhile. \
+             Stop it or put it in read-only mode (REGISTRY_STORAGE_MAINTENANCE_READONLY={\"enabled\":true}, then restart it), \
+             and say so with --assume-read-only; hardprune cannot prove it yet"
+                .to_owned(),
+        ));
+    }
+    let outputs = Outputs {
+        candidates: args.candidates.clone(),
+        removals: args.removals.clone(),
+        metrics: args.metrics_file.clone(),
+    };
+    outputs.prepare()?;
+    let stop = signals::stop_on_signal()?;
+    let named = NamedRegistry::of(&args.registry)?;
+    refuse_harbor(&args, named.config.as_ref())?;
+    let concurrency = args.registry.concurrency;
+    let registry = named.open(concurrency)?;
+    preflight(&*registry).await?;
+    let state = match (&args.registry.state, mode) {
+        (Some(name), _) => named_state(name, concurrency)?,
+        (None, Mode::Check) => user_state()?,
+        (None, Mode::Delete) => named.open_state(concurrency)?,
+    };
+
+    let record = match choices.resume {
+        Some(resume) => resumed_record(&state, &*registry, resume).await?,
+        None => new_record(mode, &args, choices, &*registry).await?,
+    };
+    let progress = Progress::on_standard_error();
+    progress.say(&format!("run {} on {}", record.run, registry.identity()));
+    let reviewed = match record.options.plan {
+        Some(plan) => Some(reviewed_plan(&state, &*registry, record.run, plan).await?),
+        None => None,
+    };
+    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+    let run = Run {
+        workers: if named.is_folder() { processors * 2 } else { CLOUD_WORKERS.min(concurrency.into()) },
+        reads_in_flight: if named.is_folder() { FOLDER_READS_IN_FLIGHT } else { CLOUD_READS_IN_FLIGHT },
+        registry: Arc::clone(&registry),
+        state,
+        record,
+        reviewed,
+        spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
+        outputs: outputs.clone(),
+        keep_runs: args.keep_runs,
+        progress,
+        stop,
+    };
+    let (report, status) = run.execute().await?;
+    if let Some(path) = &outputs.metrics {
+        metrics_file::write(path, &report)?;
+    }
+    if mode == Mode::Delete {
+        eprintln!("{}", cache_reminder(named.config.as_ref()));
+    }
+    print_report(&report, args.output, &delete_command())?;
+    Ok(status)
+}
+
+/// Prints a report on standard output.
+///
+/// # Errors
+///
+/// A standard output that cannot be written to.
+pub fn print_report(report: &Report, format: OutputFormat, command: &str) -> Result<(), RunError> {
+    match format {
+        OutputFormat::Json => {
+            let document = serde_json::to_string_pretty(report)
+                .map_err(|error| RunError::Output { path: "-".into(), source: error.into() })?;
+            print(&format!("{document}\n"))
+        }
+        OutputFormat::Text => print(&format!("{}{}", report.summary(), report.closing_lines(command))),
+    }
+}
+
+fn refuse_harbor(args: &RunArgs, config: Option<&RegistryStorage>) -> Result<(), RunError> {
+    if args.delete_untagged && config.is_some_and(|config| config.looks_like_harbor) {
+        return Err(RunError::Refused(
+            "the configuration is Harbor's, which keeps tags in its database: --delete-untagged would delete live images. \
+             Let Harbor's own retention remove them, and prune without --delete-untagged"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+async fn new_record(
+    mode: Mode,
+    args: &RunArgs,
+    choices: DeleteChoices,
+    registry: &dyn Store,
+) -> Result<RunRecord, RunError> {
+    let options = RunOptions {
+        keep_younger_than_seconds: args.keep_younger_than.as_secs(),
+        delete_untagged: args.delete_untagged,
+        accept_untagged_repositories: args.accept_untagged_repositories,
+        purge_uploads_older_than_seconds: args.purge_uploads_older_than.map(|age| age.as_secs()),
+        prune_broken: args.prune_broken,
+        delete_empty_repositories: args.delete_empty_repositories,
+        false_positive_rate: args.false_positive_rate,
+        accept_versioned: args.accept_versioned,
+        filter_seed: args.filter_seed,
+        plan: choices.plan,
+    };
+    Ok(RunRecord {
+        version: 1,
+        run: RunId::generate(),
+        registry: registry.identity().to_owned(),
+        mode,
+        options,
+        started: registry.now().await?,
+        shard_digits: None,
+        epochs: Vec::new(),
+        ended: false,
+    })
+}
+
+async fn resumed_record(
+    state: &StateStore,
+    registry: &dyn Store,
+    resume: Resume,
+) -> Result<RunRecord, RunError> {
+    let usage = |detail: String| Err(RunError::Usage(detail));
+    let record = match resume {
+        Resume::Run(run) => load_record(state, run).await?,
+        Resume::Auto => {
+            let mut latest = None;
+            for run in list_runs(state).await?.into_iter().rev() {
+                let record = load_record(state, run).await?;
+                if record.mode == Mode::Delete && !record.ended && record.registry == registry.identity() {
+                    latest = Some(record);
+                    break;
+                }
+            }
+            match latest {
+                Some(record) => record,
+                None => {
+                    return usage(format!("no run in {} on this registry is left to resume", state.identity()));
+                }
+            }
+        }
+    };
+    if record.registry != registry.identity() {
+        return usage(format!("run {} is on {}, not on {}", record.run, record.registry, registry.identity()));
+    }
+    if record.mode != Mode::Delete || record.ended {
+        return usage(format!("run {} is over; there is nothing to resume", record.run));
+    }
+    Ok(record)
+}
+
+/// Reads a run's record.
+///
+/// # Errors
+///
+/// [`RunError::NoSuchRun`], and a state store that fails.
+pub async fn load_record(state: &StateStore, run: RunId) -> Result<RunRecord, RunError> {
+    match RunRecord::load(state, run).await {
+        Err(StateError::Store(error)) if error.is_not_found() => {
+            Err(RunError::NoSuchRun { run, state: state.identity().to_owned() })
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Finds the plan of a reviewed check, and copies its files into the state of the run that carries it out, where the
+/// workers look.
+async fn reviewed_plan(
+    state: &StateStore,
+    registry: &dyn Store,
+    run: RunId,
+    plan: RunId,
+) -> Result<PlanDocument, RunError> {
+    let mut source = state.clone();
+    let record = match load_record(state, plan).await {
+        Err(RunError::NoSuchRun { .. }) => {
+            source = user_state()?;
+            load_record(&source, plan).await?
+        }
+        result => result?,
+    };
+    if record.registry != registry.identity() {
+        let detail = format!("the plan of run {plan} is for {}, not for {}", record.registry, registry.identity());
+        return Err(RunError::Usage(detail));
+    }
+    let sealed = record.epochs.last().and_then(|epoch| Some((epoch.number, epoch.sealed_plan?)));
+    let Some((number, sha256)) = sealed else {
+        return Err(RunError::Usage(format!("run {plan} has no sealed plan: it did not get that far")));
+    };
+    let file = FileRef { key: plan_key(&Epoch { run: plan, number }), sha256, size: 0, items: 1 };
+    let bytes = source.read(&file).await?;
+    let mut document: PlanDocument = serde_json::from_slice(&bytes)
+        .map_err(|error| StateError::Format { key: file.key, problem: error.to_string() })?;
+    let files = document
+        .unlink
+        .iter_mut()
+        .chain(document.shards.iter_mut().flat_map(|shard| &mut shard.findings.parts));
+    for (place, file) in files.enumerate() {
+        let bytes = source.read(file).await?;
+        *file = state.write(&format!("{}reviewed/{place}.jsonl", run_folder(run)), bytes, file.items).await?;
+    }
+    Ok(document)
+}
+
+/// The command that deletes what a check found: this one, with `delete`.
+fn delete_command() -> String {
+    let mut words = vec!["hardprune".to_owned()];
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        // The check's own files would be written over.
+        if matches!(argument.as_str(), "--candidates" | "--removals" | "--metrics-file") {
+            arguments.next();
+        } else if argument == "check" && !words.iter().any(|word| word == "delete") {
+            words.push("delete".to_owned());
+        } else if !["--candidates=", "--removals=", "--metrics-file="].iter().any(|name| argument.starts_with(name)) {
+            words.push(quoted(&argument));
+        }
+    }
+    words.push("--assume-read-only".to_owned());
+    words.join(" ")
+}
+
+/// Quotes a word for a shell, where it needs that.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// What is still to do after a delete: registries remember blobs that are gone.
+fn cache_reminder(config: Option<&RegistryStorage>) -> String {
+    let why = "Clear the registry's cache before it takes writes again: it remembers blobs that are gone, and a push of one \
+               of them would \"succeed\" without its data.";
+    let how = match config.map(|config| (&config.cache, &config.redis)) {
+        Some((DescriptorCache::Redis, Some(redis))) => format!(
+            "  Redis at {}, database {}: redis-cli -n {} FLUSHDB (if nothing else uses it), or delete the keys blobs::* and \
+             repository::*",
+            redis.addresses.join(", "),
+            redis.database,
+            redis.database
+        ),
+        Some((DescriptorCache::InMemory, _)) => "  It is in memory: restart every replica of the registry.".to_owned(),
+        _ => "  In memory (the default): restart every replica of the registry.\n  Redis: delete the keys blobs::* and \
+              repository::*, or flush its database."
+            .to_owned(),
+    };
+    format!("{why}\n{how}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_take_them_apart() {
+        assert_eq!(quoted("s3://bucket/prefix"), "s3://bucket/prefix");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

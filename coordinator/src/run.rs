@@ -1,0 +1,321 @@
+//! A run, from its stores to its report: mark, seal, plan, and for `delete` unlink, sweep, settle.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hardprune_common::clock;
+use hardprune_common::filter::FilterSeed;
+use hardprune_common::problem::{Problem, ProblemKind};
+use hardprune_common::queue::{InProcessPublisher, in_process};
+use hardprune_common::run::Epoch;
+use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
+use hardprune_common::state::StateStore;
+use hardprune_common::store::{Store, Versioning};
+use hardprune_common::task::{MarkRules, ShardTotals};
+use hardprune_worker::context::WorkerContext;
+use hardprune_worker::run_task::work;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::accounts::{self, Accounts};
+use crate::dispatch::Dispatcher;
+use crate::error::RunError;
+use crate::exit_status::ExitStatus;
+use crate::human;
+use crate::lock_registry::RegistryLock;
+use crate::outputs::Outputs;
+use crate::progress::Progress;
+use crate::report::{Outcome, Report, Seconds};
+use crate::run_record::{Mode, RunRecord};
+use crate::seal::{SealOptions, seal, survey_blob_space};
+use crate::sweep::sweep;
+use crate::unlink::unlink;
+use crate::{mark, plan, retention, settle};
+
+/// What a run works with.
+#[derive(Debug)]
+pub struct Run {
+    /// The registry's storage.
+    pub registry: Arc<dyn Store>,
+    /// Where the run is kept.
+    pub state: StateStore,
+    /// What it is.
+    pub record: RunRecord,
+    /// The reviewed plan that it carries out, its files copied into this run's state.
+    pub reviewed: Option<PlanDocument>,
+    /// Tasks done at once.
+    pub workers: usize,
+    /// Reads that one task has in flight.
+    pub reads_in_flight: usize,
+    /// Where spools go.
+    pub spool_dir: PathBuf,
+    /// Files that were asked for.
+    pub outputs: Outputs,
+    /// State of so many earlier runs is kept.
+    pub keep_runs: usize,
+    /// Where progress is shown.
+    pub progress: Progress,
+    /// Ends the run.
+    pub stop: CancellationToken,
+}
+
+/// What came of an epoch as far as it got.
+#[derive(Debug, Default)]
+struct Found {
+    seconds: Seconds,
+    plan: Option<SealedPlan>,
+    mark: Option<SealedMark>,
+    /// Problems of this process that no mark counted.
+    problems: Vec<Problem>,
+    /// Whether a stage before the sweep left something that blobs must wait for (R6).
+    held_back: bool,
+}
+
+impl Run {
+    /// Does one epoch of the run and reports.
+    ///
+    /// # Errors
+    ///
+    /// What ended it before there was anything to report.
+    pub async fn execute(mut self) -> Result<(Report, ExitStatus), RunError> {
+        let began = clock::monotonic_now();
+        let now = self.registry.now().await?;
+        let epoch = self.record.begin_epoch(now);
+        let lock = match self.record.mode {
+            Mode::Check => None,
+            Mode::Delete => {
+                let registry = Arc::clone(&self.registry);
+                Some(RegistryLock::take(registry, &epoch, self.stop.clone()).await?)
+            }
+        };
+        let result = self.epoch(&epoch, lock.as_ref(), began).await;
+        if let Some(lock) = lock {
+            lock.give_back().await;
+        }
+        result
+    }
+
+    async fn epoch(
+        &mut self,
+        epoch: &Epoch,
+        lock: Option<&RegistryLock>,
+        began: Instant,
+    ) -> Result<(Report, ExitStatus), RunError> {
+        self.record.save(&self.state).await?;
+        if epoch.number > 1 {
+            // R5: with the lock in hand no request of an earlier epoch is under way any more.
+            let settled = accounts::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
+            info!(settled, "open batches of earlier epochs are settled");
+        }
+        let mut found = Found::default();
+        let result = self.stages(epoch, lock, &mut found).await;
+        found.seconds.total = clock::since(began).as_secs_f64();
+        self.finish(found, result).await
+    }
+
+    /// The stages, in the order of the data.
+    async fn stages(
+        &mut self,
+        epoch: &Epoch,
+        lock: Option<&RegistryLock>,
+        found: &mut Found,
+    ) -> Result<(), RunError> {
+        let (publisher, workers) = self.start_workers();
+        let registry_identity = self.registry.identity().to_owned();
+        let dispatcher = Dispatcher::new(&publisher, epoch.clone(), registry_identity, self.stop.clone());
+
+        let stage = clock::monotonic_now();
+        let rules = self.mark_rules();
+        let ranges = mark::cut_ranges(&*self.registry, self.workers * 4).await?;
+        let marked = mark::mark(&dispatcher, ranges, &rules, &self.progress).await?;
+        found.seconds.mark = clock::since(stage).as_secs_f64();
+        self.refuse_untagged(&marked)?;
+        self.refuse_versioned()?;
+
+        let stage = clock::monotonic_now();
+        let options = SealOptions {
+            epoch: epoch.clone(),
+            cutoff: rules.cutoff,
+            false_positive_rate: self.record.options.false_positive_rate,
+            seed: self.record.options.filter_seed.map_or_else(FilterSeed::random, FilterSeed::of_number),
+            shard_digits: self.reviewed.as_ref().map(|plan| plan.shard_digits).or(self.record.shard_digits),
+            spool_dir: &self.spool_dir,
+        };
+        let space = survey_blob_space(&*self.registry).await?;
+        let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
+        self.record.shard_digits = Some(sealed_mark.document().shard_digits);
+        found.seconds.seal = clock::since(stage).as_secs_f64();
+        let sealed_mark = found.mark.insert(sealed_mark);
+
+        let stage = clock::monotonic_now();
+        let reviewed = self.reviewed.as_ref();
+        let sealed_plan =
+            plan::plan(&dispatcher, &self.state, sealed_mark, &space.stray, reviewed, &self.progress).await?;
+        found.seconds.plan = clock::since(stage).as_secs_f64();
+        if let Some(latest) = self.record.epochs.last_mut() {
+            latest.sealed_plan = Some(sealed_plan.file().sha256);
+        }
+        let sealed_plan = &*found.plan.insert(sealed_plan);
+        self.outputs.write_candidates(&self.state, sealed_plan.document()).await?;
+
+        let Some(lock) = lock else {
+            self.outputs.write_planned_removals(&self.state, sealed_plan.document()).await?;
+            return Ok(());
+        };
+        self.say_what_will_go(&sealed_plan.document().totals);
+        if self.stop.is_cancelled() {
+            return Err(crate::dispatch::DispatchError::Stopped.into());
+        }
+        if let Some(latest) = self.record.epochs.last_mut() {
+            latest.deletes_begun = true;
+        }
+        // From here on the books must be read: first the record, then the lock, then the first delete.
+        self.record.save(&self.state).await?;
+        lock.allow(sealed_plan.file().sha256).await?;
+        fail::fail_point!("after-lock-allows");
+
+        let stage = clock::monotonic_now();
+        let unlinked = unlink(&dispatcher, sealed_plan, &self.progress).await?;
+        found.seconds.unlink = clock::since(stage).as_secs_f64();
+        found.problems.extend(unlinked.problems);
+        found.held_back = !unlinked.complete;
+        fail::fail_point!("after-unlink");
+        if unlinked.complete {
+            let stage = clock::monotonic_now();
+            let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
+            found.seconds.sweep = clock::since(stage).as_secs_f64();
+            found.problems.extend(failed);
+        }
+        fail::fail_point!("after-sweep");
+        drop(publisher);
+        workers.join_all().await;
+        Ok(())
+    }
+
+    fn start_workers(&self) -> (InProcessPublisher, JoinSet<()>) {
+        let (publisher, consumer) = in_process();
+        let consumer = Arc::new(consumer);
+        let context = Arc::new(WorkerContext::new(
+            Arc::clone(&self.registry),
+            self.state.clone(),
+            self.reads_in_flight,
+            self.stop.clone(),
+        ));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.workers {
+            workers.spawn(work(Arc::clone(&context), consumer.clone()));
+        }
+        (publisher, workers)
+    }
+
+    fn mark_rules(&self) -> MarkRules {
+        let options = &self.record.options;
+        // R4: the epoch's start is the store's time.
+        let started = self.record.epochs.last().map_or(self.record.started, |epoch| epoch.started);
+        let purge = options.purge_uploads_older_than_seconds.map(std::time::Duration::from_secs);
+        MarkRules {
+            cutoff: clock::earlier(started, options.keep_younger_than()),
+            delete_untagged: options.delete_untagged,
+            accept_untagged_repositories: options.accept_untagged_repositories,
+            prune_broken: options.prune_broken,
+            delete_empty_repositories: options.delete_empty_repositories,
+            purge_uploads_before: purge.map(|age| clock::earlier(started, age)),
+            reviewed: self.reviewed.as_ref().map(|plan| plan.unlink.clone()),
+        }
+    }
+
+    /// A registry without tag links looks untagged as a whole, and is Harbor's (2.15 and later).
+    fn refuse_untagged(&self, marked: &[MarkedRange]) -> Result<(), RunError> {
+        let count = |range: &MarkedRange| {
+            range.findings.problem_counts.get(&ProblemKind::RepositoryWithoutTags).copied().unwrap_or_default()
+        };
+        match marked.iter().map(count).sum::<u64>() {
+            0 => Ok(()),
+            repositories => Err(RunError::Refused(format!(
+                "{repositories} repositories have revisions and no tag at all. Harbor (2.15 and later) keeps tags in its \
+                 database and looks so: --delete-untagged would delete its live images. If they really are untagged, say \
+                 --accept-untagged-repositories"
+            ))),
+        }
+    }
+
+    fn refuse_versioned(&self) -> Result<(), RunError> {
+        let refused = self.record.mode == Mode::Delete
+            && self.registry.versioning() == Versioning::Seen
+            && !self.record.options.accept_versioned;
+        if refused {
+            return Err(RunError::Refused(format!(
+                "{} keeps versions: deletes would only hide blobs and free nothing. Turn versioning off and remove old \
+                 versions by a lifecycle rule, or say --accept-versioned",
+                self.registry.identity()
+            )));
+        }
+        Ok(())
+    }
+
+    /// R7: `delete` says what it will do before it does it.
+    fn say_what_will_go(&self, totals: &ShardTotals) {
+        let going = totals.orphaned - totals.not_reviewed;
+        let line = format!(
+            "will delete {going} of {} blobs and {} dangling layer links; all orphans together have {}",
+            totals.scanned,
+            totals.layer_links,
+            human::bytes(totals.orphaned_bytes)
+        );
+        self.progress.say(&line);
+    }
+
+    async fn finish(
+        &mut self,
+        found: Found,
+        result: Result<(), RunError>,
+    ) -> Result<(Report, ExitStatus), RunError> {
+        if let Some(latest) = self.record.epochs.last_mut() {
+            latest.requests = self.registry.requests();
+        }
+        let begun = self.record.deletes_begun();
+        let accounts = if begun { Some(settle::settle(self).await?) } else { None };
+        let (outcome, status) = match (&result, &accounts) {
+            (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
+            (Ok(()), Some(accounts)) => judge(accounts, &found, self.stop.is_cancelled()),
+            (Err(_), Some(_)) => (Outcome::Stopped, ExitStatus::Stopped),
+            (Err(error), None) => {
+                let status = error.exit_status();
+                let outcome = match status {
+                    ExitStatus::Refused => Outcome::Refused,
+                    _ if error.is_stop() => Outcome::Stopped,
+                    _ => Outcome::Failed,
+                };
+                (outcome, status)
+            }
+        };
+        self.record.ended = !matches!(outcome, Outcome::Stopped);
+        let mut report = settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
+        report.seconds = found.seconds;
+        report.add_problems(&found.problems);
+        report.error = result.as_ref().err().map(ToString::to_string);
+        settle::save(self, &report).await?;
+        retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
+        match result {
+            Err(error) if !begun => Err(error),
+            Err(error) => {
+                self.progress.say(&format!("stopped: {error}"));
+                Ok((report, status))
+            }
+            Ok(()) => Ok((report, status)),
+        }
+    }
+}
+
+fn judge(accounts: &Accounts, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
+    let left = accounts.not_attempted_blobs + accounts.links_left;
+    if left > 0 && (stopping || found.held_back) {
+        return (Outcome::Stopped, ExitStatus::Stopped);
+    }
+    if left + accounts.failed_blobs > 0 {
+        return (Outcome::Completed, ExitStatus::Partly);
+    }
+    (Outcome::Completed, ExitStatus::Done)
+}

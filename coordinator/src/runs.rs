@@ -1,0 +1,177 @@
+//! `runs list|show`: earlier runs, from the state store.
+
+use std::fmt::Write as _;
+
+use hardprune_common::run::{Epoch, RunId};
+use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key};
+use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
+use hardprune_common::store::Versioning;
+
+use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
+use crate::error::RunError;
+use crate::exit_status::ExitStatus;
+use crate::open_stores::{NamedRegistry, named_state, user_state};
+use crate::outputs::planned_links;
+use crate::prune::{load_record, print_report};
+use crate::report::{Outcome, Report};
+use crate::run_record::{Mode, RunRecord, list_runs};
+use crate::settle::first_problems;
+use crate::{accounts, human, print};
+
+const CONCURRENCY: u16 = 16;
+
+/// Shows earlier runs.
+///
+/// # Errors
+///
+/// A state store that cannot be read, a run that is not there.
+pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
+    let place = RunsPlace { registry: None, state: None };
+    match args.command.unwrap_or(RunsCommand::List(RunsListArgs { place })) {
+        RunsCommand::List(args) => list(&args).await,
+        RunsCommand::Show(args) => show(&args).await,
+    }
+}
+
+async fn list(args: &RunsListArgs) -> Result<ExitStatus, RunError> {
+    let mut text = String::new();
+    for state in states(&args.place)? {
+        let runs = list_runs(&state).await?;
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{} runs in {}", runs.len(), state.identity());
+        for run in runs {
+            let line = match RunRecord::load(&state, run).await {
+                Ok(record) => line(&record, saved_report(&state, run).await?.as_ref()),
+                Err(error) => format!("{run}  cannot be read: {error}"),
+            };
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    print(&text)?;
+    Ok(ExitStatus::Done)
+}
+
+fn line(record: &RunRecord, report: Option<&Report>) -> String {
+    let mode = match record.mode {
+        Mode::Check => "check",
+        Mode::Delete => "delete",
+    };
+    let what = match report {
+        Some(report) if record.mode == Mode::Check => {
+            format!("{} orphans, {}", report.blobs.orphaned, human::bytes(report.bytes.orphaned))
+        }
+        Some(report) => format!("{} deleted, {}", report.blobs.deleted, human::bytes(report.bytes.freed)),
+        None => "no report".to_owned(),
+    };
+    let left = if record.ended { "" } else { "  (can be resumed)" };
+    let left = if record.mode == Mode::Delete { left } else { "" };
+    let started = record.started.strftime("%Y-%m-%d %H:%M:%S UTC");
+    format!("{}  {started}  {mode:<6}  {}  {what}{left}", record.run, record.registry)
+}
+
+async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
+    let mut missing = None;
+    for state in states(&args.place)? {
+        match load_record(&state, args.run).await {
+            Ok(record) => {
+                let report = match saved_report(&state, args.run).await? {
+                    // A run that went on after its last report is told by its books.
+                    Some(report) if report.epochs == record.epoch().number => report,
+                    _ => rebuilt_report(&state, &record).await?,
+                };
+                let command = format!("hardprune delete {} --plan {}", record.registry, record.run);
+                print_report(&report, args.output, &command)?;
+                return Ok(ExitStatus::Done);
+            }
+            Err(error @ RunError::NoSuchRun { .. }) => missing = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(missing.unwrap_or_else(|| RunError::Usage("no state store was named".to_owned())))
+}
+
+/// The state stores to look in.
+fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
+    if let Some(name) = &place.state {
+        return Ok(vec![named_state(name, CONCURRENCY)?]);
+    }
+    let mut states = vec![user_state()?];
+    if let Some(storage) = &place.registry {
+        states.push(named(storage)?.open_state(CONCURRENCY)?);
+    }
+    Ok(states)
+}
+
+fn named(storage: &str) -> Result<NamedRegistry, RunError> {
+    NamedRegistry::of(&RegistryArgs {
+        storage: Some(storage.to_owned()),
+        registry_config: None,
+        concurrency: CONCURRENCY,
+        state: None,
+    })
+}
+
+async fn saved_report(state: &StateStore, run: RunId) -> Result<Option<Report>, RunError> {
+    optional(state.read_json(&format!("{}report.json", run_folder(run))).await)
+}
+
+fn optional<T>(result: Result<T, StateError>) -> Result<Option<T>, RunError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(StateError::Store(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the report of a run that did not come to make its own, from its plan and its journal.
+async fn rebuilt_report(state: &StateStore, record: &RunRecord) -> Result<Report, RunError> {
+    let epoch = record.epoch();
+    let outcome = if record.ended { Outcome::Failed } else { Outcome::Stopped };
+    let mut report = Report::new(record, outcome, record.started);
+    let mark: Option<MarkDocument> = optional(state.read_json(&format!("{}mark.json", epoch_folder(&epoch))).await)?;
+    if let Some(mark) = &mark {
+        report.add_mark(mark);
+        report.add_first(&first_problems(state, mark).await?);
+    }
+    if let Some(plan) = latest_plan(state, &epoch).await? {
+        report.add_plan(&plan);
+        report.links = planned_links(state, &plan).await?;
+    }
+    if record.deletes_begun() {
+        let hidden = settle_if_reachable(state, record).await;
+        report.add_accounts(&accounts::add_up(state, record, &|_| {}).await?, hidden);
+    }
+    Ok(report)
+}
+
+async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDocument>, RunError> {
+    optional(state.read_json(&plan_key(epoch)).await)
+}
+
+/// Looks what became of open batches, where the registry can be reached and nobody is at work on it. Returns whether
+/// its bucket keeps versions.
+async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
+    let storage = record.registry.split(" at ").next().unwrap_or(&record.registry);
+    let registry = match named(storage).and_then(|named| named.open(CONCURRENCY)) {
+        Ok(registry) if registry.identity() == record.registry => registry,
+        _ => {
+            eprintln!("{} cannot be reached from here: open batches count as still to do", record.registry);
+            return false;
+        }
+    };
+    match crate::lock_registry::owner_of(&*registry).await {
+        Ok(None) => {}
+        Ok(Some(owner)) => {
+            eprintln!("{owner} may still be at work: open batches count as still to do");
+            return false;
+        }
+        Err(error) => {
+            eprintln!("open batches count as still to do: {error}");
+            return false;
+        }
+    }
+    if let Err(error) = accounts::settle_open_batches(&*registry, state, record).await {
+        eprintln!("some batches are not settled: {error}");
+    }
+    registry.versioning() == Versioning::Seen
+}

@@ -1,0 +1,102 @@
+//! Settle: the books of a run are closed and its report is made, from the state store alone, so that it can be made again
+//! of a run that was killed.
+
+use futures::TryStreamExt;
+use futures::stream::{self, StreamExt};
+use hardprune_common::problem::Problem;
+use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
+use hardprune_common::state::{StateError, StateStore, run_folder};
+use hardprune_common::store::Versioning;
+
+use crate::accounts::{self, Accounts};
+use crate::error::RunError;
+use crate::report::{FIRST_PROBLEMS, Outcome, Report};
+use crate::run::Run;
+use crate::run_record::Mode;
+
+/// Closes the books of all epochs: open batches are looked at, accounts added up (R5).
+///
+/// # Errors
+///
+/// Books that cannot be read.
+pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
+    // What cannot be looked at now stays open, and counts as still to do.
+    if let Err(error) = accounts::settle_open_batches(&*run.registry, &run.state, &run.record).await {
+        run.progress.say(&format!("some batches are not settled yet: {error}"));
+    }
+    let sink = run.outputs.removals_sink()?;
+    let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
+    sink.finish()?;
+    if run.record.options.delete_empty_repositories {
+        let removed = run.registry.remove_empty_repositories().await?;
+        if removed > 0 {
+            run.progress.say(&format!("removed the empty folders of {removed} repositories"));
+        }
+    }
+    Ok(accounts)
+}
+
+/// Makes the report.
+///
+/// # Errors
+///
+/// A state store that fails.
+pub async fn report(
+    run: &Run,
+    outcome: Outcome,
+    mark: Option<&SealedMark>,
+    plan: Option<&SealedPlan>,
+    accounts: Option<Accounts>,
+) -> Result<Report, RunError> {
+    let finished = run.registry.now().await.unwrap_or_else(|_| hardprune_common::clock::machine_now());
+    let mut report = Report::new(&run.record, outcome, finished);
+    if let Some(mark) = mark {
+        report.add_mark(mark.document());
+        report.add_first(&first_problems(&run.state, mark.document()).await?);
+    }
+    if let Some(plan) = plan {
+        report.add_plan(plan.document());
+        report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+    }
+    let hidden = run.registry.versioning() == Versioning::Seen;
+    if run.record.mode == Mode::Check && hidden {
+        report.bytes.hidden = report.bytes.orphaned;
+    }
+    if let Some(accounts) = accounts {
+        report.add_accounts(&accounts, hidden);
+    } else if run.record.mode == Mode::Delete {
+        report.links = crate::accounts::LinkCounts::default();
+        report.bytes.uploads = 0;
+    }
+    Ok(report)
+}
+
+/// The first problems that a mark found, in the order of its ranges.
+///
+/// # Errors
+///
+/// A state store that fails.
+pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<Vec<Problem>, StateError> {
+    let mut first = Vec::new();
+    let files: Vec<_> = mark.ranges.iter().filter_map(|range| range.findings.problems.clone()).collect();
+    let mut reads =
+        stream::iter(files).map(|file| async move { state.read_lines::<Problem>(&file).await }).buffered(4);
+    while first.len() < FIRST_PROBLEMS
+        && let Some(problems) = reads.try_next().await?
+    {
+        first.extend(problems);
+    }
+    first.truncate(FIRST_PROBLEMS);
+    Ok(first)
+}
+
+/// Writes record and report.
+///
+/// # Errors
+///
+/// A state store that fails.
+pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
+    run.record.save(&run.state).await?;
+    run.state.write_json(&format!("{}report.json", run_folder(run.record.run)), report).await?;
+    Ok(())
+}
