@@ -106,7 +106,10 @@ pub async fn add_up(
         if let Some(sealed_plan) = epoch.sealed_plan
             && epoch.deletes_begun
         {
-            let of = Epoch { run: record.run, number: epoch.number };
+            let of = Epoch {
+                run: record.run,
+                number: epoch.number,
+            };
             books.push(open_books(state, &of, sealed_plan).await?);
         }
     }
@@ -126,7 +129,9 @@ pub async fn add_up(
             shards.entry(format!("{number} {task}")).or_default().push(entry);
         }
     }
-    let sums = shards.into_values().map(|epochs| async move { add_up_shard(state, epochs, on_gone).await });
+    let sums = shards
+        .into_values()
+        .map(|epochs| async move { add_up_shard(state, epochs, on_gone).await });
     let mut sums = stream::iter(sums).buffer_unordered(SHARDS_AT_ONCE);
     while let Some(sum) = sums.try_next().await? {
         add(&mut accounts, sum);
@@ -134,12 +139,26 @@ pub async fn add_up(
     Ok(accounts)
 }
 
-async fn open_books(state: &StateStore, epoch: &Epoch, sealed_plan: Digest) -> Result<EpochBooks, StateError> {
-    let file = FileRef { key: plan_key(epoch), sha256: sealed_plan, size: 0, items: 1 };
+async fn open_books(
+    state: &StateStore,
+    epoch: &Epoch,
+    sealed_plan: Digest,
+) -> Result<EpochBooks, StateError> {
+    let file = FileRef {
+        key: plan_key(epoch),
+        sha256: sealed_plan,
+        size: 0,
+        items: 1,
+    };
     let bytes = state.read(&file).await?;
-    let plan = serde_json::from_slice(&bytes)
-        .map_err(|error| StateError::Format { key: file.key, problem: error.to_string() })?;
-    Ok(EpochBooks { plan, journal: read_journals(state, epoch).await? })
+    let plan = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
+        key: file.key,
+        problem: error.to_string(),
+    })?;
+    Ok(EpochBooks {
+        plan,
+        journal: read_journals(state, epoch).await?,
+    })
 }
 
 async fn add_up_shard(
@@ -176,7 +195,11 @@ async fn add_up_shard(
 
 fn states_of(part: usize, removals: usize, batches: Option<&BTreeMap<Batch, BatchEnd>>) -> Vec<State> {
     let mut states = vec![State::NotDone; removals];
-    for (batch, end) in batches.into_iter().flatten().filter(|(batch, _)| batch.part == part) {
+    for (batch, end) in batches
+        .into_iter()
+        .flatten()
+        .filter(|(batch, _)| batch.part == part)
+    {
         for place in batch.from..batch.to.min(removals) {
             // What is gone stays gone: a later attempt that says otherwise never saw it.
             if states[place] == State::Gone {
@@ -290,14 +313,23 @@ pub async fn settle_open_batches(
 ) -> Result<u64, SettleError> {
     let mut settled = 0;
     for epoch in record.epochs.iter().filter(|epoch| epoch.deletes_begun) {
-        let Some(sealed_plan) = epoch.sealed_plan else { continue };
-        let of = Epoch { run: record.run, number: epoch.number };
+        let Some(sealed_plan) = epoch.sealed_plan else {
+            continue;
+        };
+        let of = Epoch {
+            run: record.run,
+            number: epoch.number,
+        };
         let books = open_books(state, &of, sealed_plan).await?;
         for (task, batches) in &books.journal {
-            let Some(parts) = parts_of(&books.plan, task) else { continue };
+            let Some(parts) = parts_of(&books.plan, task) else {
+                continue;
+            };
             let journal = Journal::of_task(state.clone(), &of, task);
             for (batch, end) in batches {
-                let Some(file) = parts.get(batch.part).filter(|_| is_unsettled(end)) else { continue };
+                let Some(file) = parts.get(batch.part).filter(|_| is_unsettled(end)) else {
+                    continue;
+                };
                 let removals: Vec<Removal> = state.read_lines(file).await?;
                 let removals = &removals[batch.from.min(removals.len())..batch.to.min(removals.len())];
                 let not_deleted = look_at(registry, removals, end).await?;
@@ -351,7 +383,11 @@ fn parts_of<'p>(plan: &'p PlanDocument, task: &str) -> Option<&'p [FileRef]> {
     if let Some(shard) = shard {
         return Some(&shard.findings.parts);
     }
-    plan.unlink.iter().enumerate().find(|(place, _)| unlink_task(*place) == task).map(|(_, file)| std::slice::from_ref(file))
+    plan.unlink
+        .iter()
+        .enumerate()
+        .find(|(place, _)| unlink_task(*place) == task)
+        .map(|(_, file)| std::slice::from_ref(file))
 }
 
 async fn is_there(registry: &dyn Store, key: &str) -> Result<bool, StoreError> {
@@ -370,7 +406,12 @@ mod tests {
     use super::*;
 
     fn batch(from: usize, to: usize, attempt: u32) -> Batch {
-        Batch { part: 0, from, to, attempt }
+        Batch {
+            part: 0,
+            from,
+            to,
+            attempt,
+        }
     }
 
     #[test]
@@ -383,8 +424,13 @@ mod tests {
             (batch(3, 4, 1), fates(vec![(0, Fate::Failed("no".to_owned()))])),
         ]);
         let states = states_of(0, 5, Some(&batches));
-        let expected =
-            [State::Gone, State::Gone, State::Open, State::Failed("no".to_owned()), State::NotDone];
+        let expected = [
+            State::Gone,
+            State::Gone,
+            State::Open,
+            State::Failed("no".to_owned()),
+            State::NotDone,
+        ];
         assert_eq!(states, expected);
     }
 }

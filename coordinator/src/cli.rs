@@ -82,7 +82,11 @@ pub enum OutputFormat {
 pub struct RegistryArgs {
     /// The registry's storage: a folder that holds `docker/`, s3://bucket/prefix, gs://bucket/prefix or
     /// az://container/prefix. Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
-    #[arg(value_name = "STORAGE", required_unless_present = "registry_config", conflicts_with = "registry_config")]
+    #[arg(
+        value_name = "STORAGE",
+        required_unless_present = "registry_config",
+        conflicts_with = "registry_config"
+    )]
     pub storage: Option<String>,
     /// The registry's own config.yml, instead of STORAGE; its REGISTRY_… overrides are read from the environment.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_REGISTRY_CONFIG")]
@@ -244,8 +248,9 @@ pub fn command() -> clap::Command {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;
     Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
@@ -260,7 +265,9 @@ fn resume(text: &str) -> Result<Resume, String> {
     if text == "auto" {
         return Ok(Resume::Auto);
     }
-    text.parse().map(Resume::Run).map_err(|error| format!("{error}; give a run's id, or auto"))
+    text.parse()
+        .map(Resume::Run)
+        .map_err(|error| format!("{error}; give a run's id, or auto"))
 }
 
 #[cfg(test)]

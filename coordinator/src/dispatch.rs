@@ -54,8 +54,18 @@ pub struct Dispatcher<'d> {
 
 impl<'d> Dispatcher<'d> {
     /// Makes a dispatcher.
-    pub fn new(queue: &'d dyn TaskPublisher, epoch: Epoch, registry: String, stop: CancellationToken) -> Self {
-        Self { queue, epoch, registry, stop }
+    pub fn new(
+        queue: &'d dyn TaskPublisher,
+        epoch: Epoch,
+        registry: String,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            queue,
+            epoch,
+            registry,
+            stop,
+        }
     }
 
     /// The epoch whose tasks it hands out.
@@ -83,7 +93,11 @@ impl<'d> Dispatcher<'d> {
             match result {
                 Ok(findings) => open.extend(self.publish_all(take(&task, findings)).await?),
                 Err(FailedTask { task, error }) => {
-                    return Err(DispatchError::Poisoned { task, errors: MOST_ERRORS, error });
+                    return Err(DispatchError::Poisoned {
+                        task,
+                        errors: MOST_ERRORS,
+                        error,
+                    });
                 }
             }
         }
@@ -112,7 +126,10 @@ impl<'d> Dispatcher<'d> {
         Ok(given_up)
     }
 
-    async fn publish_all(&self, tasks: Vec<(String, Work)>) -> Result<HashMap<String, (Task, u32)>, QueueClosed> {
+    async fn publish_all(
+        &self,
+        tasks: Vec<(String, Work)>,
+    ) -> Result<HashMap<String, (Task, u32)>, QueueClosed> {
         let mut open = HashMap::new();
         for (id, work) in tasks {
             let task = Task {
@@ -136,7 +153,8 @@ impl<'d> Dispatcher<'d> {
         loop {
             let report = self.queue.next_report().await?;
             // A report of another epoch, or of a task that is done already, says nothing new.
-            let Some((task, errors)) = open.get_mut(&report.task).filter(|_| report.epoch == self.epoch) else {
+            let Some((task, errors)) = open.get_mut(&report.task).filter(|_| report.epoch == self.epoch)
+            else {
                 continue;
             };
             match report.result {
@@ -151,7 +169,13 @@ impl<'d> Dispatcher<'d> {
                     if *errors >= MOST_ERRORS || self.stop.is_cancelled() {
                         let task = task.clone();
                         open.remove(&report.task);
-                        return Ok((task, Err(FailedTask { task: report.task, error })));
+                        return Ok((
+                            task,
+                            Err(FailedTask {
+                                task: report.task,
+                                error,
+                            }),
+                        ));
                     }
                     self.queue.publish(task.clone()).await?;
                 }

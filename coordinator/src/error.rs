@@ -96,9 +96,9 @@ impl RunError {
 
 fn of_store(error: &StoreError) -> ExitStatus {
     match error {
-        StoreError::Configuration { .. } | StoreError::NoSuchPlace { .. } | StoreError::Unauthenticated { .. } => {
-            ExitStatus::Usage
-        }
+        StoreError::Configuration { .. }
+        | StoreError::NoSuchPlace { .. }
+        | StoreError::Unauthenticated { .. } => ExitStatus::Usage,
         _ => ExitStatus::Failed,
     }
 }

@@ -21,7 +21,11 @@ pub fn bytes(count: u64) -> String {
         _ => 3,
     };
     let digits = format!("{value:.decimals$}");
-    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    let digits = if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &digits
+    };
     format!("{digits} {}", UNITS[unit])
 }
 

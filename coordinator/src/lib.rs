@@ -51,8 +51,10 @@ pub fn main() -> ExitCode {
     logging::start(cli.log_format, cli.verbose);
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(run(cli));
@@ -88,7 +90,11 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
         }
         Command::Man => {
             let page = clap_mangen::Man::new(cli::command());
-            page.render(&mut io::stdout()).map_err(|source| RunError::Output { path: "-".into(), source })?;
+            page.render(&mut io::stdout())
+                .map_err(|source| RunError::Output {
+                    path: "-".into(),
+                    source,
+                })?;
             Ok(ExitStatus::Done)
         }
     }
@@ -112,9 +118,10 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 fn print(text: &str) -> Result<(), RunError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(RunError::Output { path: "-".into(), source: error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(RunError::Output {
+            path: "-".into(),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }

@@ -57,7 +57,9 @@ pub enum LockError {
         registry: String,
     },
     /// The lock is no lock.
-    #[error("{registry}: {LOCK_KEY:?} cannot be read as a lock ({problem}); look at it, and remove it by hand")]
+    #[error(
+        "{registry}: {LOCK_KEY:?} cannot be read as a lock ({problem}); look at it, and remove it by hand"
+    )]
     Unreadable {
         /// The registry.
         registry: String,
@@ -147,7 +149,12 @@ impl RegistryLock {
         };
         let held = Arc::new(Mutex::new(Held { document, version }));
         let renewing = tokio::spawn(renew(Arc::clone(&registry), Arc::clone(&held), stop));
-        Ok(Self { registry, held, renewing, _advisory: advisory })
+        Ok(Self {
+            registry,
+            held,
+            renewing,
+            _advisory: advisory,
+        })
     }
 
     /// Writes the sha256 of the sealed plan into the lock: from now on it may be carried out.
@@ -173,7 +180,10 @@ impl RegistryLock {
             Err(error) => Err(error.to_string()),
         };
         if let Err(problem) = removed {
-            warn!(problem, "the registry's lock could not be given back; it lapses by itself");
+            warn!(
+                problem,
+                "the registry's lock could not be given back; it lapses by itself"
+            );
         }
     }
 }
@@ -250,7 +260,9 @@ async fn write_lock(
 /// Tests that of two writers under a condition only one wins.
 async fn prove_conditions(registry: &dyn Store, epoch: &Epoch) -> Result<(), LockError> {
     let key = format!("hardprune/probe-{}-{}", epoch.run, epoch.number);
-    let not_honoured = || LockError::NotHonoured { registry: registry.identity().to_owned() };
+    let not_honoured = || LockError::NotHonoured {
+        registry: registry.identity().to_owned(),
+    };
     registry.put(&key, "1".into(), PutCondition::IfAbsent).await?;
     let again = registry.put(&key, "2".into(), PutCondition::IfAbsent).await;
     let stale = PutCondition::IfUnchanged(ObjectVersion("\"00000000000000000000000000000000\"".to_owned()));
@@ -269,7 +281,8 @@ async fn prove_conditions(registry: &dyn Store, epoch: &Epoch) -> Result<(), Loc
 }
 
 async fn remove_own(registry: &dyn Store, key: &str) -> Result<(), String> {
-    let batch = DeleteBatch::own_files(vec![key.to_owned()], DELETE_TIMEOUT).map_err(|error| error.to_string())?;
+    let batch =
+        DeleteBatch::own_files(vec![key.to_owned()], DELETE_TIMEOUT).map_err(|error| error.to_string())?;
     match registry.delete(batch).await.as_slice() {
         [KeyOutcome::Deleted] => Ok(()),
         outcomes => Err(format!("{outcomes:?}")),
@@ -299,7 +312,9 @@ fn owner() -> String {
 ///
 /// A store that fails, a lock that cannot be read.
 pub async fn owner_of(registry: &dyn Store) -> Result<Option<String>, LockError> {
-    let Some((document, _)) = read_lock(registry).await? else { return Ok(None) };
+    let Some((document, _)) = read_lock(registry).await? else {
+        return Ok(None);
+    };
     match registry.lock_exclusively(ADVISORY_KEY).await {
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {}

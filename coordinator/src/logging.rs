@@ -13,7 +13,9 @@ pub fn start(format: LogFormat, verbose: u8) {
         1 => "hardprune_common=info,hardprune_worker=info,hardprune_coordinator=info,warn",
         _ => "hardprune_common=debug,hardprune_worker=debug,hardprune_coordinator=debug,info",
     };
-    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::new(level));
+    let logs = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(EnvFilter::new(level));
     match format {
         LogFormat::Text => logs.with_target(false).init(),
         LogFormat::Json => logs.json().init(),

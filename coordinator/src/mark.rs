@@ -48,7 +48,10 @@ pub async fn cut_ranges(registry: &dyn Store, wanted: usize) -> Result<Vec<KeyRa
     let mut ranges = Vec::new();
     let mut after = None;
     for cut in cuts.into_iter().step_by(step) {
-        ranges.push(KeyRange { after: after.replace(cut.clone()), to: Some(cut) });
+        ranges.push(KeyRange {
+            after: after.replace(cut.clone()),
+            to: Some(cut),
+        });
     }
     ranges.push(KeyRange { after, to: None });
     Ok(ranges)
@@ -80,7 +83,13 @@ pub async fn mark(
     let mut made = 0usize;
     let mut task = |range: KeyRange| {
         made += 1;
-        (format!("mark-{made:06}"), Work::Mark(MarkWork { range, rules: rules.clone() }))
+        (
+            format!("mark-{made:06}"),
+            Work::Mark(MarkWork {
+                range,
+                rules: rules.clone(),
+            }),
+        )
     };
     let stage = progress.stage("mark", ranges.len() as u64, "ranges");
     let first = ranges.into_iter().map(&mut task).collect();
@@ -93,7 +102,10 @@ pub async fn mark(
             let mut rest = Vec::new();
             if let Some(done_to) = findings.done_to.take() {
                 let to = range.to.replace(done_to.clone());
-                rest.push(task(KeyRange { after: Some(done_to), to }));
+                rest.push(task(KeyRange {
+                    after: Some(done_to),
+                    to,
+                }));
             }
             stage.more(rest.len() as u64);
             stage.done(1, findings.repositories, 0);

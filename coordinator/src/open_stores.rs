@@ -32,12 +32,18 @@ impl NamedRegistry {
         match (&args.registry_config, &args.storage) {
             (Some(path), _) => {
                 let config = registry_config::read(path, std::env::vars_os())?;
-                Ok(Self { location: config.location()?, config: Some(config) })
+                Ok(Self {
+                    location: config.location()?,
+                    config: Some(config),
+                })
             }
-            (None, Some(storage)) => {
-                Ok(Self { location: StorageLocation::parse(storage)?, config: None })
-            }
-            (None, None) => Err(RunError::Usage("name the registry's storage, or its config.yml".to_owned())),
+            (None, Some(storage)) => Ok(Self {
+                location: StorageLocation::parse(storage)?,
+                config: None,
+            }),
+            (None, None) => Err(RunError::Usage(
+                "name the registry's storage, or its config.yml".to_owned(),
+            )),
         }
     }
 
@@ -85,7 +91,11 @@ pub fn named_state(name: &str, concurrency: u16) -> Result<StateStore, RunError>
 ///
 /// No home folder, or one that cannot be written to.
 pub fn user_state() -> Result<StateStore, RunError> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let folder = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     let folder = folder.ok_or_else(|| {
         RunError::Usage("there is no home folder to keep the run in; say where with --state".to_owned())
@@ -104,5 +114,8 @@ fn open_state(location: &StorageLocation, concurrency: u16) -> Result<StateStore
 }
 
 fn options(concurrency: u16) -> OpenOptions {
-    OpenOptions { concurrency: concurrency.into(), ..OpenOptions::default() }
+    OpenOptions {
+        concurrency: concurrency.into(),
+        ..OpenOptions::default()
+    }
 }

@@ -40,12 +40,18 @@ impl Outputs {
     ///
     /// The first one that cannot.
     pub fn prepare(&self) -> Result<(), RunError> {
-        for path in [&self.candidates, &self.removals, &self.metrics].into_iter().flatten() {
+        for path in [&self.candidates, &self.removals, &self.metrics]
+            .into_iter()
+            .flatten()
+        {
             File::options()
                 .append(true)
                 .create(true)
                 .open(path)
-                .map_err(|source| RunError::Output { path: path.clone(), source })?;
+                .map_err(|source| RunError::Output {
+                    path: path.clone(),
+                    source,
+                })?;
         }
         Ok(())
     }
@@ -56,13 +62,21 @@ impl Outputs {
     ///
     /// A file that cannot be written, a plan that cannot be read.
     pub async fn write_candidates(&self, state: &StateStore, plan: &PlanDocument) -> Result<(), RunError> {
-        let Some(path) = &self.candidates else { return Ok(()) };
+        let Some(path) = &self.candidates else {
+            return Ok(());
+        };
         let sink = Sink::create(path)?;
         for file in parts(plan) {
             for removal in state.read_lines::<Removal>(file).await? {
                 if let Some(digest) = removal.blob() {
-                    let Removal { size, last_modified, .. } = removal;
-                    sink.write(&Candidate { digest, size, last_modified });
+                    let Removal {
+                        size, last_modified, ..
+                    } = removal;
+                    sink.write(&Candidate {
+                        digest,
+                        size,
+                        last_modified,
+                    });
                 }
             }
         }
@@ -74,7 +88,11 @@ impl Outputs {
     /// # Errors
     ///
     /// A file that cannot be written, a plan that cannot be read.
-    pub async fn write_planned_removals(&self, state: &StateStore, plan: &PlanDocument) -> Result<(), RunError> {
+    pub async fn write_planned_removals(
+        &self,
+        state: &StateStore,
+        plan: &PlanDocument,
+    ) -> Result<(), RunError> {
         let sink = self.removals_sink()?;
         if self.removals.is_some() {
             for file in plan.unlink.iter().chain(parts(plan)) {
@@ -92,7 +110,9 @@ impl Outputs {
     ///
     /// A file that cannot be written.
     pub fn removals_sink(&self) -> Result<Sink, RunError> {
-        self.removals.as_ref().map_or_else(|| Ok(Sink::none()), Sink::create)
+        self.removals
+            .as_ref()
+            .map_or_else(|| Ok(Sink::none()), Sink::create)
     }
 }
 
@@ -106,7 +126,10 @@ fn parts(plan: &PlanDocument) -> impl Iterator<Item = &FileRef> {
 ///
 /// A plan that cannot be read.
 pub async fn planned_links(state: &StateStore, plan: &PlanDocument) -> Result<LinkCounts, StateError> {
-    let mut links = LinkCounts { layer: plan.totals.layer_links, ..LinkCounts::default() };
+    let mut links = LinkCounts {
+        layer: plan.totals.layer_links,
+        ..LinkCounts::default()
+    };
     for file in &plan.unlink {
         for removal in state.read_lines::<Removal>(file).await? {
             match removal.kind {
@@ -129,12 +152,21 @@ pub struct Sink {
 
 impl Sink {
     fn none() -> Self {
-        Self { path: PathBuf::new(), file: Mutex::new(None) }
+        Self {
+            path: PathBuf::new(),
+            file: Mutex::new(None),
+        }
     }
 
     fn create(path: &PathBuf) -> Result<Self, RunError> {
-        let file = File::create(path).map_err(|source| RunError::Output { path: path.clone(), source })?;
-        Ok(Self { path: path.clone(), file: Mutex::new(Some(Ok(BufWriter::new(file)))) })
+        let file = File::create(path).map_err(|source| RunError::Output {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.clone(),
+            file: Mutex::new(Some(Ok(BufWriter::new(file)))),
+        })
     }
 
     /// Writes a line.
@@ -159,6 +191,9 @@ impl Sink {
             Some(Ok(mut file)) => file.flush(),
             Some(Err(error)) => Err(error),
         };
-        result.map_err(|source| RunError::Output { path: self.path, source })
+        result.map_err(|source| RunError::Output {
+            path: self.path,
+            source,
+        })
     }
 }

@@ -60,7 +60,10 @@ pub async fn plan(
         .finish_all(tasks, |task, findings| {
             if let (Work::Plan(work), Findings::Plan(findings)) = (&task.work, findings) {
                 stage.done(1, findings.totals.scanned, 0);
-                shards.push(ShardPlan { scope: work.scope.clone(), findings });
+                shards.push(ShardPlan {
+                    scope: work.scope.clone(),
+                    findings,
+                });
             }
             Vec::new()
         })

@@ -42,17 +42,25 @@ pub async fn preflight(registry: &dyn Store) -> Result<(), PreflightError> {
     let is_there = |wanted: &str| folders.iter().any(|folder| folder == wanted);
     if !is_there(BLOBS) && !is_there(REPOSITORIES) {
         let top = self::folders(registry, "").await?;
-        let hint = if top.iter().any(|folder| folder == "registry/" || folder == "v2/" || folder == "blobs/") {
+        let hint = if top
+            .iter()
+            .any(|folder| folder == "registry/" || folder == "v2/" || folder == "blobs/")
+        {
             ": this looks like a folder inside one, go up".to_owned()
         } else {
             String::new()
         };
-        return Err(PreflightError::NoRegistry { registry: registry.identity().to_owned(), hint });
+        return Err(PreflightError::NoRegistry {
+            registry: registry.identity().to_owned(),
+            hint,
+        });
     }
     let mut lockfiles = registry.list(ListRange::prefix(LOCKFILES));
     while let Some(page) = lockfiles.try_next().await? {
         if page.iter().any(|object| object.key.ends_with("/database-in-use")) {
-            return Err(PreflightError::DatabaseInUse { registry: registry.identity().to_owned() });
+            return Err(PreflightError::DatabaseInUse {
+                registry: registry.identity().to_owned(),
+            });
         }
     }
     Ok(())

@@ -26,8 +26,16 @@ impl Progress {
     #[must_use]
     pub fn on_standard_error() -> Self {
         let on_terminal = std::io::stderr().is_terminal();
-        let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), on_terminal, quiet: false }
+        let target = if on_terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            on_terminal,
+            quiet: false,
+        }
     }
 
     /// Shows nothing.
@@ -57,7 +65,8 @@ impl Progress {
     #[must_use]
     pub fn stage(&self, name: &'static str, pieces: u64, unit: &'static str) -> StageProgress<'_> {
         let bar = self.bars.add(ProgressBar::new(pieces));
-        let template = format!("{{prefix:>7}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})");
+        let template =
+            format!("{{prefix:>7}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
@@ -68,7 +77,12 @@ impl Progress {
             name,
             unit,
             bar,
-            sums: Mutex::new(Sums { items: 0, bytes: 0, began: now, last_line: now }),
+            sums: Mutex::new(Sums {
+                items: 0,
+                bytes: 0,
+                began: now,
+                last_line: now,
+            }),
         }
     }
 }
@@ -121,7 +135,12 @@ impl StageProgress<'_> {
         if !self.progress.on_terminal && clock::since(sums.last_line) >= LINE_EVERY {
             sums.last_line = clock::monotonic_now();
             let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
-            let line = format!("{}: {position} of {length} {}, {}", self.name, self.unit, sums.rate());
+            let line = format!(
+                "{}: {position} of {length} {}, {}",
+                self.name,
+                self.unit,
+                sums.rate()
+            );
             self.progress.say(&line);
         }
     }

@@ -81,8 +81,16 @@ pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<
     };
     let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
     let run = Run {
-        workers: if named.is_folder() { processors * 2 } else { CLOUD_WORKERS.min(concurrency.into()) },
-        reads_in_flight: if named.is_folder() { FOLDER_READS_IN_FLIGHT } else { CLOUD_READS_IN_FLIGHT },
+        workers: if named.is_folder() {
+            processors * 2
+        } else {
+            CLOUD_WORKERS.min(concurrency.into())
+        },
+        reads_in_flight: if named.is_folder() {
+            FOLDER_READS_IN_FLIGHT
+        } else {
+            CLOUD_READS_IN_FLIGHT
+        },
         registry: Arc::clone(&registry),
         state,
         record,
@@ -112,8 +120,10 @@ pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<
 pub fn print_report(report: &Report, format: OutputFormat, command: &str) -> Result<(), RunError> {
     match format {
         OutputFormat::Json => {
-            let document = serde_json::to_string_pretty(report)
-                .map_err(|error| RunError::Output { path: "-".into(), source: error.into() })?;
+            let document = serde_json::to_string_pretty(report).map_err(|error| RunError::Output {
+                path: "-".into(),
+                source: error.into(),
+            })?;
             print(&format!("{document}\n"))
         }
         OutputFormat::Text => print(&format!("{}{}", report.summary(), report.closing_lines(command))),
@@ -182,13 +192,21 @@ async fn resumed_record(
             match latest {
                 Some(record) => record,
                 None => {
-                    return usage(format!("no run in {} on this registry is left to resume", state.identity()));
+                    return usage(format!(
+                        "no run in {} on this registry is left to resume",
+                        state.identity()
+                    ));
                 }
             }
         }
     };
     if record.registry != registry.identity() {
-        return usage(format!("run {} is on {}, not on {}", record.run, record.registry, registry.identity()));
+        return usage(format!(
+            "run {} is on {}, not on {}",
+            record.run,
+            record.registry,
+            registry.identity()
+        ));
     }
     if record.mode != Mode::Delete || record.ended {
         return usage(format!("run {} is over; there is nothing to resume", record.run));
@@ -203,9 +221,10 @@ async fn resumed_record(
 /// [`RunError::NoSuchRun`], and a state store that fails.
 pub async fn load_record(state: &StateStore, run: RunId) -> Result<RunRecord, RunError> {
     match RunRecord::load(state, run).await {
-        Err(StateError::Store(error)) if error.is_not_found() => {
-            Err(RunError::NoSuchRun { run, state: state.identity().to_owned() })
-        }
+        Err(StateError::Store(error)) if error.is_not_found() => Err(RunError::NoSuchRun {
+            run,
+            state: state.identity().to_owned(),
+        }),
         result => Ok(result?),
     }
 }
@@ -227,24 +246,48 @@ async fn reviewed_plan(
         result => result?,
     };
     if record.registry != registry.identity() {
-        let detail = format!("the plan of run {plan} is for {}, not for {}", record.registry, registry.identity());
+        let detail = format!(
+            "the plan of run {plan} is for {}, not for {}",
+            record.registry,
+            registry.identity()
+        );
         return Err(RunError::Usage(detail));
     }
-    let sealed = record.epochs.last().and_then(|epoch| Some((epoch.number, epoch.sealed_plan?)));
+    let sealed = record
+        .epochs
+        .last()
+        .and_then(|epoch| Some((epoch.number, epoch.sealed_plan?)));
     let Some((number, sha256)) = sealed else {
-        return Err(RunError::Usage(format!("run {plan} has no sealed plan: it did not get that far")));
+        return Err(RunError::Usage(format!(
+            "run {plan} has no sealed plan: it did not get that far"
+        )));
     };
-    let file = FileRef { key: plan_key(&Epoch { run: plan, number }), sha256, size: 0, items: 1 };
+    let file = FileRef {
+        key: plan_key(&Epoch { run: plan, number }),
+        sha256,
+        size: 0,
+        items: 1,
+    };
     let bytes = source.read(&file).await?;
-    let mut document: PlanDocument = serde_json::from_slice(&bytes)
-        .map_err(|error| StateError::Format { key: file.key, problem: error.to_string() })?;
-    let files = document
-        .unlink
-        .iter_mut()
-        .chain(document.shards.iter_mut().flat_map(|shard| &mut shard.findings.parts));
+    let mut document: PlanDocument = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
+        key: file.key,
+        problem: error.to_string(),
+    })?;
+    let files = document.unlink.iter_mut().chain(
+        document
+            .shards
+            .iter_mut()
+            .flat_map(|shard| &mut shard.findings.parts),
+    );
     for (place, file) in files.enumerate() {
         let bytes = source.read(file).await?;
-        *file = state.write(&format!("{}reviewed/{place}.jsonl", run_folder(run)), bytes, file.items).await?;
+        *file = state
+            .write(
+                &format!("{}reviewed/{place}.jsonl", run_folder(run)),
+                bytes,
+                file.items,
+            )
+            .await?;
     }
     Ok(document)
 }
@@ -255,11 +298,17 @@ fn delete_command() -> String {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         // The check's own files would be written over.
-        if matches!(argument.as_str(), "--candidates" | "--removals" | "--metrics-file") {
+        if matches!(
+            argument.as_str(),
+            "--candidates" | "--removals" | "--metrics-file"
+        ) {
             arguments.next();
         } else if argument == "check" && !words.iter().any(|word| word == "delete") {
             words.push("delete".to_owned());
-        } else if !["--candidates=", "--removals=", "--metrics-file="].iter().any(|name| argument.starts_with(name)) {
+        } else if !["--candidates=", "--removals=", "--metrics-file="]
+            .iter()
+            .any(|name| argument.starts_with(name))
+        {
             words.push(quoted(&argument));
         }
     }
@@ -270,7 +319,11 @@ fn delete_command() -> String {
 /// Quotes a word for a shell, where it needs that.
 fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// What is still to do after a delete: registries remember blobs that are gone.

@@ -203,7 +203,10 @@ impl Report {
             },
             shards: 0,
             workers: 1,
-            requests: record.epochs.iter().fold(RequestCounts::default(), |sum, epoch| sum.plus(epoch.requests)),
+            requests: record
+                .epochs
+                .iter()
+                .fold(RequestCounts::default(), |sum, epoch| sum.plus(epoch.requests)),
             seconds: Seconds::default(),
             problems: Problems::default(),
             error: None,
@@ -259,7 +262,10 @@ impl Report {
         self.bytes.orphaned += accounts.deleted_before_bytes;
         self.blobs.deleted = accounts.deleted_blobs;
         self.blobs.failed = accounts.failed_blobs;
-        self.blobs.not_attempted = self.blobs.orphaned.saturating_sub(accounts.deleted_blobs + accounts.failed_blobs);
+        self.blobs.not_attempted = self
+            .blobs
+            .orphaned
+            .saturating_sub(accounts.deleted_blobs + accounts.failed_blobs);
         if hidden {
             self.bytes.hidden = accounts.freed_bytes;
         } else {
@@ -301,11 +307,23 @@ impl Report {
         };
         line("repositories", format!("{}{frozen}", self.repositories));
         line("manifests read", self.manifests.read.to_string());
-        let BlobCounts { scanned, referenced, young, orphaned, .. } = self.blobs;
-        line("blobs", format!("{scanned} ({})", human::bytes(self.bytes.scanned)));
+        let BlobCounts {
+            scanned,
+            referenced,
+            young,
+            orphaned,
+            ..
+        } = self.blobs;
+        line(
+            "blobs",
+            format!("{scanned} ({})", human::bytes(self.bytes.scanned)),
+        );
         line("  referenced", referenced.to_string());
         line("  young", format!("{young} ({})", human::bytes(self.bytes.young)));
-        line("  orphaned", format!("{orphaned} ({})", human::bytes(self.bytes.orphaned)));
+        line(
+            "  orphaned",
+            format!("{orphaned} ({})", human::bytes(self.bytes.orphaned)),
+        );
         if self.mode == Mode::Delete {
             line("  deleted", self.blobs.deleted.to_string());
             if self.blobs.failed + self.blobs.not_attempted > 0 {
@@ -315,26 +333,53 @@ impl Report {
         }
         let links = self.links;
         if links != LinkCounts::default() {
-            let counts = format!("{} layer, {} revision, {} tag history", links.layer, links.revision, links.tag);
-            line(if self.mode == Mode::Check { "links to delete" } else { "links deleted" }, counts);
+            let counts = format!(
+                "{} layer, {} revision, {} tag history",
+                links.layer, links.revision, links.tag
+            );
+            line(
+                if self.mode == Mode::Check {
+                    "links to delete"
+                } else {
+                    "links deleted"
+                },
+                counts,
+            );
         }
         if self.bytes.uploads > 0 {
             line("abandoned uploads", human::bytes(self.bytes.uploads));
         }
         if self.bytes.hidden > 0 {
             let hidden = human::bytes(self.bytes.hidden);
-            line("hidden, not freed", format!("{hidden} (the bucket keeps versions)"));
+            line(
+                "hidden, not freed",
+                format!("{hidden} (the bucket keeps versions)"),
+            );
         }
         if self.blobs.unrecognized_keys > 0 {
-            line("unrecognized keys", format!("{} (left alone)", self.blobs.unrecognized_keys));
+            line(
+                "unrecognized keys",
+                format!("{} (left alone)", self.blobs.unrecognized_keys),
+            );
         }
         line("seconds", format!("{:.1}", self.seconds.total));
         if self.problems.total > 0 {
-            let kinds: Vec<_> = self.problems.by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            line("problems", format!("{}: {}", self.problems.total, kinds.join(", ")));
+            let kinds: Vec<_> = self
+                .problems
+                .by_kind
+                .iter()
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect();
+            line(
+                "problems",
+                format!("{}: {}", self.problems.total, kinds.join(", ")),
+            );
             for problem in &self.problems.first {
                 let place = problem.repository.as_deref().unwrap_or("-");
-                let digest = problem.digest.map(|digest| format!(" {digest}")).unwrap_or_default();
+                let digest = problem
+                    .digest
+                    .map(|digest| format!(" {digest}"))
+                    .unwrap_or_default();
                 let _ = writeln!(text, "  {place}{digest}: {}: {}", problem.kind, problem.message);
             }
         }

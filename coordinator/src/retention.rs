@@ -22,7 +22,11 @@ async fn remove_intermediate_files(state: &StateStore, epoch: &Epoch) -> Result<
     let mut keys = state.list(&format!("{folder}filters/")).await?;
     keys.extend(state.list(&format!("{folder}dangling/")).await?);
     let segments = state.list(&format!("{folder}mark/")).await?;
-    keys.extend(segments.into_iter().filter(|key| key.ends_with(".references") || key.ends_with(".links")));
+    keys.extend(
+        segments
+            .into_iter()
+            .filter(|key| key.ends_with(".references") || key.ends_with(".links")),
+    );
     state.remove(keys).await
 }
 

@@ -139,8 +139,16 @@ impl Run {
             epoch: epoch.clone(),
             cutoff: rules.cutoff,
             false_positive_rate: self.record.options.false_positive_rate,
-            seed: self.record.options.filter_seed.map_or_else(FilterSeed::random, FilterSeed::of_number),
-            shard_digits: self.reviewed.as_ref().map(|plan| plan.shard_digits).or(self.record.shard_digits),
+            seed: self
+                .record
+                .options
+                .filter_seed
+                .map_or_else(FilterSeed::random, FilterSeed::of_number),
+            shard_digits: self
+                .reviewed
+                .as_ref()
+                .map(|plan| plan.shard_digits)
+                .or(self.record.shard_digits),
             spool_dir: &self.spool_dir,
         };
         let space = survey_blob_space(&*self.registry).await?;
@@ -151,17 +159,28 @@ impl Run {
 
         let stage = clock::monotonic_now();
         let reviewed = self.reviewed.as_ref();
-        let sealed_plan =
-            plan::plan(&dispatcher, &self.state, sealed_mark, &space.stray, reviewed, &self.progress).await?;
+        let sealed_plan = plan::plan(
+            &dispatcher,
+            &self.state,
+            sealed_mark,
+            &space.stray,
+            reviewed,
+            &self.progress,
+        )
+        .await?;
         found.seconds.plan = clock::since(stage).as_secs_f64();
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.sealed_plan = Some(sealed_plan.file().sha256);
         }
         let sealed_plan = &*found.plan.insert(sealed_plan);
-        self.outputs.write_candidates(&self.state, sealed_plan.document()).await?;
+        self.outputs
+            .write_candidates(&self.state, sealed_plan.document())
+            .await?;
 
         let Some(lock) = lock else {
-            self.outputs.write_planned_removals(&self.state, sealed_plan.document()).await?;
+            self.outputs
+                .write_planned_removals(&self.state, sealed_plan.document())
+                .await?;
             return Ok(());
         };
         self.say_what_will_go(&sealed_plan.document().totals);
@@ -213,8 +232,14 @@ impl Run {
     fn mark_rules(&self) -> MarkRules {
         let options = &self.record.options;
         // R4: the epoch's start is the store's time.
-        let started = self.record.epochs.last().map_or(self.record.started, |epoch| epoch.started);
-        let purge = options.purge_uploads_older_than_seconds.map(std::time::Duration::from_secs);
+        let started = self
+            .record
+            .epochs
+            .last()
+            .map_or(self.record.started, |epoch| epoch.started);
+        let purge = options
+            .purge_uploads_older_than_seconds
+            .map(std::time::Duration::from_secs);
         MarkRules {
             cutoff: clock::earlier(started, options.keep_younger_than()),
             delete_untagged: options.delete_untagged,
@@ -229,7 +254,12 @@ impl Run {
     /// A registry without tag links looks untagged as a whole, and is Harbor's (2.15 and later).
     fn refuse_untagged(&self, marked: &[MarkedRange]) -> Result<(), RunError> {
         let count = |range: &MarkedRange| {
-            range.findings.problem_counts.get(&ProblemKind::RepositoryWithoutTags).copied().unwrap_or_default()
+            range
+                .findings
+                .problem_counts
+                .get(&ProblemKind::RepositoryWithoutTags)
+                .copied()
+                .unwrap_or_default()
         };
         match marked.iter().map(count).sum::<u64>() {
             0 => Ok(()),
@@ -276,7 +306,11 @@ impl Run {
             latest.requests = self.registry.requests();
         }
         let begun = self.record.deletes_begun();
-        let accounts = if begun { Some(settle::settle(self).await?) } else { None };
+        let accounts = if begun {
+            Some(settle::settle(self).await?)
+        } else {
+            None
+        };
         let (outcome, status) = match (&result, &accounts) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
             (Ok(()), Some(accounts)) => judge(accounts, &found, self.stop.is_cancelled()),
@@ -292,7 +326,8 @@ impl Run {
             }
         };
         self.record.ended = !matches!(outcome, Outcome::Stopped);
-        let mut report = settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
+        let mut report =
+            settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
         report.error = result.as_ref().err().map(ToString::to_string);

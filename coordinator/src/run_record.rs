@@ -95,14 +95,23 @@ impl RunRecord {
     /// The latest epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        Epoch { run: self.run, number: self.epochs.last().map_or(1, |epoch| epoch.number) }
+        Epoch {
+            run: self.run,
+            number: self.epochs.last().map_or(1, |epoch| epoch.number),
+        }
     }
 
     /// Begins the next epoch (R11).
     pub fn begin_epoch(&mut self, started: Timestamp) -> Epoch {
         let number = self.epochs.last().map_or(1, |epoch| epoch.number + 1);
         let requests = RequestCounts::default();
-        self.epochs.push(EpochRecord { number, started, sealed_plan: None, deletes_begun: false, requests });
+        self.epochs.push(EpochRecord {
+            number,
+            started,
+            sealed_plan: None,
+            deletes_begun: false,
+            requests,
+        });
         self.epoch()
     }
 

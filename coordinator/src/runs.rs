@@ -26,7 +26,10 @@ const CONCURRENCY: u16 = 16;
 ///
 /// A state store that cannot be read, a run that is not there.
 pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
-    let place = RunsPlace { registry: None, state: None };
+    let place = RunsPlace {
+        registry: None,
+        state: None,
+    };
     match args.command.unwrap_or(RunsCommand::List(RunsListArgs { place })) {
         RunsCommand::List(args) => list(&args).await,
         RunsCommand::Show(args) => show(&args).await,
@@ -58,15 +61,26 @@ fn line(record: &RunRecord, report: Option<&Report>) -> String {
     };
     let what = match report {
         Some(report) if record.mode == Mode::Check => {
-            format!("{} orphans, {}", report.blobs.orphaned, human::bytes(report.bytes.orphaned))
+            format!(
+                "{} orphans, {}",
+                report.blobs.orphaned,
+                human::bytes(report.bytes.orphaned)
+            )
         }
-        Some(report) => format!("{} deleted, {}", report.blobs.deleted, human::bytes(report.bytes.freed)),
+        Some(report) => format!(
+            "{} deleted, {}",
+            report.blobs.deleted,
+            human::bytes(report.bytes.freed)
+        ),
         None => "no report".to_owned(),
     };
     let left = if record.ended { "" } else { "  (can be resumed)" };
     let left = if record.mode == Mode::Delete { left } else { "" };
     let started = record.started.strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!("{}  {started}  {mode:<6}  {}  {what}{left}", record.run, record.registry)
+    format!(
+        "{}  {started}  {mode:<6}  {}  {what}{left}",
+        record.run, record.registry
+    )
 }
 
 async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
@@ -126,9 +140,17 @@ fn optional<T>(result: Result<T, StateError>) -> Result<Option<T>, RunError> {
 /// Makes the report of a run that did not come to make its own, from its plan and its journal.
 async fn rebuilt_report(state: &StateStore, record: &RunRecord) -> Result<Report, RunError> {
     let epoch = record.epoch();
-    let outcome = if record.ended { Outcome::Failed } else { Outcome::Stopped };
+    let outcome = if record.ended {
+        Outcome::Failed
+    } else {
+        Outcome::Stopped
+    };
     let mut report = Report::new(record, outcome, record.started);
-    let mark: Option<MarkDocument> = optional(state.read_json(&format!("{}mark.json", epoch_folder(&epoch))).await)?;
+    let mark: Option<MarkDocument> = optional(
+        state
+            .read_json(&format!("{}mark.json", epoch_folder(&epoch)))
+            .await,
+    )?;
     if let Some(mark) = &mark {
         report.add_mark(mark);
         report.add_first(&first_problems(state, mark).await?);
@@ -155,7 +177,10 @@ async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
     let registry = match named(storage).and_then(|named| named.open(CONCURRENCY)) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
-            eprintln!("{} cannot be reached from here: open batches count as still to do", record.registry);
+            eprintln!(
+                "{} cannot be reached from here: open batches count as still to do",
+                record.registry
+            );
             return false;
         }
     };

@@ -149,20 +149,34 @@ pub async fn seal(
         ranges.iter().flat_map(files).map(|file| file.items).sum()
     };
     let at_most = items(|range| &range.findings.references);
-    let digits = options.shard_digits.unwrap_or_else(|| ShardDigits::for_blobs(at_most));
+    let digits = options
+        .shard_digits
+        .unwrap_or_else(|| ShardDigits::for_blobs(at_most));
 
     let mut references = Spool::new(options.spool_dir)?;
-    spool_segments(state, &ranges, |range| &range.findings.references, |digest: Digest| {
-        references.push(&digits.shard_of(&digest), &digest)
-    })
+    spool_segments(
+        state,
+        &ranges,
+        |range| &range.findings.references,
+        |digest: Digest| references.push(&digits.shard_of(&digest), &digest),
+    )
     .await?;
     let frozen = frozen_repositories(state, &ranges).await?;
     let mut links = Spool::new(options.spool_dir)?;
-    spool_segments(state, &ranges, |range| &range.findings.layer_links, |link: LayerLink| {
-        let shard = digits.shard_of(&link.digest);
-        // R8: every blob that a manifest names has a layer link in its repository.
-        if frozen.contains(&link.repository) { references.push(&shard, &link.digest) } else { links.push(&shard, &link) }
-    })
+    spool_segments(
+        state,
+        &ranges,
+        |range| &range.findings.layer_links,
+        |link: LayerLink| {
+            let shard = digits.shard_of(&link.digest);
+            // R8: every blob that a manifest names has a layer link in its repository.
+            if frozen.contains(&link.repository) {
+                references.push(&shard, &link.digest)
+            } else {
+                links.push(&shard, &link)
+            }
+        },
+    )
     .await?;
 
     let mut shards: BTreeSet<Shard> = space.shards(digits).collect();
@@ -269,13 +283,20 @@ async fn write_filter(
         let key = format!("{folder}dangling/{}-{number}.jsonl", header.shard);
         files.push(state.write_lines(&key, removals).await?);
     }
-    Ok(ShardFilter { shard: header.shard, filter, dangling: files })
+    Ok(ShardFilter {
+        shard: header.shard,
+        filter,
+        dangling: files,
+    })
 }
 
 async fn write_all(
     writes: Vec<impl Future<Output = Result<ShardFilter, StateError>>>,
 ) -> Result<Vec<ShardFilter>, StateError> {
-    stream::iter(writes).buffer_unordered(FILTERS_AT_ONCE).try_collect().await
+    stream::iter(writes)
+        .buffer_unordered(FILTERS_AT_ONCE)
+        .try_collect()
+        .await
 }
 
 #[cfg(test)]
@@ -285,7 +306,11 @@ mod tests {
     #[test]
     fn shards_follow_the_folders() {
         let mut space = BlobSpace::default();
-        space.folders.entry(Algorithm::Sha256).or_default().insert("ab".to_owned());
+        space
+            .folders
+            .entry(Algorithm::Sha256)
+            .or_default()
+            .insert("ab".to_owned());
         let names = |digits| -> Vec<String> {
             let digits = ShardDigits::try_from(digits).unwrap();
             space.shards(digits).map(|shard| shard.to_string()).collect()
@@ -293,7 +318,10 @@ mod tests {
         assert_eq!(names(2), ["sha256-ab"]);
         let finer = names(3);
         assert_eq!(finer.len(), 16);
-        assert_eq!((finer[0].as_str(), finer[15].as_str()), ("sha256-ab0", "sha256-abf"));
+        assert_eq!(
+            (finer[0].as_str(), finer[15].as_str()),
+            ("sha256-ab0", "sha256-abf")
+        );
     }
 
     #[test]
@@ -305,9 +333,21 @@ mod tests {
             deletable,
         };
         let referenced = [digest("kept")];
-        let dangling =
-            dangling_links(&referenced, vec![link("kept", true), link("gone", true), link("behind a link", false)]);
+        let dangling = dangling_links(
+            &referenced,
+            vec![
+                link("kept", true),
+                link("gone", true),
+                link("behind a link", false),
+            ],
+        );
         let expected = repository_key("a", &RepositoryEntry::LayerLink(digest("gone")));
-        assert_eq!(dangling.iter().map(|removal| removal.key.as_str()).collect::<Vec<_>>(), [expected]);
+        assert_eq!(
+            dangling
+                .iter()
+                .map(|removal| removal.key.as_str())
+                .collect::<Vec<_>>(),
+            [expected]
+        );
     }
 }

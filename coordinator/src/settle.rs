@@ -22,7 +22,8 @@ use crate::run_record::Mode;
 pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
     // What cannot be looked at now stays open, and counts as still to do.
     if let Err(error) = accounts::settle_open_batches(&*run.registry, &run.state, &run.record).await {
-        run.progress.say(&format!("some batches are not settled yet: {error}"));
+        run.progress
+            .say(&format!("some batches are not settled yet: {error}"));
     }
     let sink = run.outputs.removals_sink()?;
     let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
@@ -30,7 +31,8 @@ pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
     if run.record.options.delete_empty_repositories {
         let removed = run.registry.remove_empty_repositories().await?;
         if removed > 0 {
-            run.progress.say(&format!("removed the empty folders of {removed} repositories"));
+            run.progress
+                .say(&format!("removed the empty folders of {removed} repositories"));
         }
     }
     Ok(accounts)
@@ -48,7 +50,11 @@ pub async fn report(
     plan: Option<&SealedPlan>,
     accounts: Option<Accounts>,
 ) -> Result<Report, RunError> {
-    let finished = run.registry.now().await.unwrap_or_else(|_| hardprune_common::clock::machine_now());
+    let finished = run
+        .registry
+        .now()
+        .await
+        .unwrap_or_else(|_| hardprune_common::clock::machine_now());
     let mut report = Report::new(&run.record, outcome, finished);
     if let Some(mark) = mark {
         report.add_mark(mark.document());
@@ -78,9 +84,14 @@ pub async fn report(
 /// A state store that fails.
 pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<Vec<Problem>, StateError> {
     let mut first = Vec::new();
-    let files: Vec<_> = mark.ranges.iter().filter_map(|range| range.findings.problems.clone()).collect();
-    let mut reads =
-        stream::iter(files).map(|file| async move { state.read_lines::<Problem>(&file).await }).buffered(4);
+    let files: Vec<_> = mark
+        .ranges
+        .iter()
+        .filter_map(|range| range.findings.problems.clone())
+        .collect();
+    let mut reads = stream::iter(files)
+        .map(|file| async move { state.read_lines::<Problem>(&file).await })
+        .buffered(4);
     while first.len() < FIRST_PROBLEMS
         && let Some(problems) = reads.try_next().await?
     {
@@ -97,6 +108,8 @@ pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<V
 /// A state store that fails.
 pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
     run.record.save(&run.state).await?;
-    run.state.write_json(&format!("{}report.json", run_folder(run.record.run)), report).await?;
+    run.state
+        .write_json(&format!("{}report.json", run_folder(run.record.run)), report)
+        .await?;
     Ok(())
 }

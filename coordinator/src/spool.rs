@@ -40,8 +40,16 @@ impl Spool {
         let folder = tempfile::Builder::new()
             .prefix("hardprune-spool-")
             .tempdir_in(below)
-            .map_err(|source| SpoolError { folder: below.to_owned(), source })?;
-        Ok(Self { folder, buffers: BTreeMap::new(), in_memory: 0, on_disk: BTreeMap::new() })
+            .map_err(|source| SpoolError {
+                folder: below.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            folder,
+            buffers: BTreeMap::new(),
+            in_memory: 0,
+            on_disk: BTreeMap::new(),
+        })
     }
 
     /// Takes a record of a shard.
@@ -58,7 +66,11 @@ impl Spool {
             record.encode(buffer);
             self.in_memory += buffer.len() - before;
         }
-        if self.in_memory > MEMORY { self.write_out() } else { Ok(()) }
+        if self.in_memory > MEMORY {
+            self.write_out()
+        } else {
+            Ok(())
+        }
     }
 
     fn write_out(&mut self) -> Result<(), SpoolError> {
@@ -112,7 +124,10 @@ impl Spool {
     }
 
     fn error(&self, source: io::Error) -> SpoolError {
-        SpoolError { folder: self.folder.path().to_owned(), source }
+        SpoolError {
+            folder: self.folder.path().to_owned(),
+            source,
+        }
     }
 }
 
@@ -130,8 +145,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let digits = ShardDigits::for_blobs(0);
         let mut spool = Spool::new(folder.path()).unwrap();
-        let digests: Vec<_> =
-            (0..2_000u32).map(|number| Digest::of(Algorithm::Sha256, &number.to_le_bytes())).collect();
+        let digests: Vec<_> = (0..2_000u32)
+            .map(|number| Digest::of(Algorithm::Sha256, &number.to_le_bytes()))
+            .collect();
         for (number, digest) in digests.iter().chain(&digests).enumerate() {
             spool.push(&digits.shard_of(digest), digest).unwrap();
             if number == 2_500 {

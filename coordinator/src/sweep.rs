@@ -22,7 +22,10 @@ pub async fn sweep(
     let mut tasks = Vec::new();
     for planned in &plan.document().shards {
         if let (Scope::Shard(shard), false) = (&planned.scope, planned.findings.parts.is_empty()) {
-            let work = SweepWork { shard: shard.clone(), parts: planned.findings.parts.clone() };
+            let work = SweepWork {
+                shard: shard.clone(),
+                parts: planned.findings.parts.clone(),
+            };
             tasks.push((sweep_task(&planned.scope), Work::Sweep(work)));
         }
     }

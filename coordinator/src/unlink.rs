@@ -28,12 +28,20 @@ pub async fn unlink(
     progress: &Progress,
 ) -> Result<Unlinked, DispatchError> {
     let files = &plan.document().unlink;
-    let mut unlinked = Unlinked { complete: true, problems: Vec::new() };
+    let mut unlinked = Unlinked {
+        complete: true,
+        problems: Vec::new(),
+    };
     if files.is_empty() {
         return Ok(unlinked);
     }
     let tasks = files.iter().enumerate().map(|(number, file)| {
-        (unlink_task(number), Work::Unlink(UnlinkWork { parts: vec![file.clone()] }))
+        (
+            unlink_task(number),
+            Work::Unlink(UnlinkWork {
+                parts: vec![file.clone()],
+            }),
+        )
     });
     let stage = progress.stage("unlink", files.len() as u64, "files");
     let failed = dispatcher

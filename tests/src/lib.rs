@@ -7,6 +7,7 @@ pub mod fuzz_bodies;
 pub mod generate;
 pub mod inventory;
 pub mod manifests;
+pub mod program;
 pub mod pull;
 pub mod push;
 pub mod s3_server;

@@ -15,6 +15,7 @@ mod front;
 mod listing;
 mod multipart;
 mod operations;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
