@@ -94,6 +94,9 @@ impl Run {
         if let Some(lock) = lock {
             lock.give_back().await;
         }
+        if self.record.deletes_begun() {
+            return result.map_err(|error| RunError::AfterDeletes(Box::new(error)));
+        }
         result
     }
 
@@ -326,21 +329,35 @@ impl Run {
             }
         };
         self.record.ended = !matches!(outcome, Outcome::Stopped);
+        let error = result.err();
+        let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
+        retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
+        match error {
+            // What ended the run is what the user must hear, whether or not it could be written down.
+            Some(error) if !begun => Err(error),
+            Some(error) => {
+                self.progress.say(&format!("stopped: {error}"));
+                Ok((saved?, status))
+            }
+            None => Ok((saved?, status)),
+        }
+    }
+
+    /// Makes the report and writes it, with the record, into the state store.
+    async fn report(
+        &self,
+        found: &Found,
+        outcome: Outcome,
+        accounts: Option<Accounts>,
+        error: Option<&RunError>,
+    ) -> Result<Report, RunError> {
         let mut report =
             settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
-        report.error = result.as_ref().err().map(ToString::to_string);
+        report.error = error.map(ToString::to_string);
         settle::save(self, &report).await?;
-        retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
-        match result {
-            Err(error) if !begun => Err(error),
-            Err(error) => {
-                self.progress.say(&format!("stopped: {error}"));
-                Ok((report, status))
-            }
-            Ok(()) => Ok((report, status)),
-        }
+        Ok(report)
     }
 }
 

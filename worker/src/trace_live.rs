@@ -143,7 +143,7 @@ impl Tracer<'_> {
                 live.references.extend(found);
                 (*kind, message.clone())
             }
-            ManifestRead::Missing | ManifestRead::Understood(_) => {
+            ManifestRead::Missing | ManifestRead::MarkedBefore { .. } | ManifestRead::Understood(_) => {
                 (ProblemKind::ManifestMissing, "its blob is not there".to_owned())
             }
         };
