@@ -6,6 +6,7 @@ use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key};
 use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
 use hardprune_common::store::Versioning;
+use hardprune_common::store::location::OpenOptions;
 
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
@@ -107,11 +108,15 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
 /// The state stores to look in.
 fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
     if let Some(name) = &place.state {
-        return Ok(vec![named_state(name, CONCURRENCY)?]);
+        let options = OpenOptions {
+            concurrency: CONCURRENCY.into(),
+            ..OpenOptions::default()
+        };
+        return Ok(vec![named_state(name, &options)?]);
     }
     let mut states = vec![user_state()?];
     if let Some(storage) = &place.registry {
-        states.push(named(storage)?.open_state(CONCURRENCY)?);
+        states.push(named(storage)?.open_state()?);
     }
     Ok(states)
 }
@@ -122,6 +127,8 @@ fn named(storage: &str) -> Result<NamedRegistry, RunError> {
         registry_config: None,
         concurrency: CONCURRENCY,
         state: None,
+        request_timeout: None,
+        retry_pause: None,
     })
 }
 
@@ -174,7 +181,7 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 /// its bucket keeps versions.
 async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
     let storage = record.registry.split(" at ").next().unwrap_or(&record.registry);
-    let registry = match named(storage).and_then(|named| named.open(CONCURRENCY)) {
+    let registry = match named(storage).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
             eprintln!(
