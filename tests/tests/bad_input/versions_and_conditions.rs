@@ -1,0 +1,1 @@
+//! versions_and_conditions
