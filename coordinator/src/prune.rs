@@ -37,12 +37,17 @@ pub struct DeleteChoices {
     pub resume: Option<Resume>,
 }
 
-/// Checks or deletes.
+/// Checks or deletes. `arguments` are those of the command line, for the command that a check proposes.
 ///
 /// # Errors
 ///
 /// What ended the run before there was anything to report.
-pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<ExitStatus, RunError> {
+pub async fn prune(
+    mode: Mode,
+    args: RunArgs,
+    choices: DeleteChoices,
+    arguments: &[String],
+) -> Result<ExitStatus, RunError> {
     if mode == Mode::Delete && !choices.assume_read_only {
         return Err(RunError::Refused(
             "a blob that is pushed while orphans are deleted can be lost, so nothing may write to the registry meanwhile. \
@@ -108,7 +113,7 @@ pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<
     if mode == Mode::Delete {
         eprintln!("{}", cache_reminder(named.config.as_ref()));
     }
-    print_report(&report, args.output, &delete_command())?;
+    print_report(&report, args.output, &delete_command(arguments))?;
     Ok(status)
 }
 
@@ -293,9 +298,9 @@ async fn reviewed_plan(
 }
 
 /// The command that deletes what a check found: this one, with `delete`.
-fn delete_command() -> String {
+fn delete_command(arguments: &[String]) -> String {
     let mut words = vec!["hardprune".to_owned()];
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         // The check's own files would be written over.
         if matches!(
@@ -309,7 +314,7 @@ fn delete_command() -> String {
             .iter()
             .any(|name| argument.starts_with(name))
         {
-            words.push(quoted(&argument));
+            words.push(quoted(argument));
         }
     }
     words.push("--assume-read-only".to_owned());
