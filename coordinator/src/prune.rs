@@ -11,7 +11,7 @@ use hardprune_common::store::Store;
 use crate::cli::{OutputFormat, Resume, RunArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::open_stores::{NamedRegistry, named_state, user_state};
+use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
@@ -78,6 +78,11 @@ pub async fn prune(
         Some(resume) => resumed_record(&state, &*registry, resume).await?,
         None => new_record(mode, &args, choices, &*registry).await?,
     };
+    match &args.registry.state {
+        Some(name) => note_where(record.run, name).await,
+        None if mode == Mode::Delete => note_where(record.run, &named.location.display()).await,
+        None => {}
+    }
     let progress = Progress::on_standard_error();
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let reviewed = match record.options.plan {

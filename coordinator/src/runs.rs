@@ -10,7 +10,7 @@ use hardprune_common::store::Versioning;
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::open_stores::{NamedRegistry, named_state, user_state};
+use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
 use crate::outputs::planned_links;
 use crate::prune::{load_record, print_report};
 use crate::report::{Outcome, Report};
@@ -38,7 +38,7 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
 
 async fn list(args: &RunsListArgs) -> Result<ExitStatus, RunError> {
     let mut text = String::new();
-    for state in states(&args.place)? {
+    for state in states(&args.place).await? {
         let runs = list_runs(&state).await?;
         // Writing to a String does not fail.
         let _ = writeln!(text, "{} runs in {}", runs.len(), state.identity());
@@ -85,7 +85,7 @@ fn line(record: &RunRecord, report: Option<&Report>) -> String {
 
 async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
     let mut missing = None;
-    for state in states(&args.place)? {
+    for state in states(&args.place).await? {
         match load_record(&state, args.run).await {
             Ok(record) => {
                 let report = match saved_report(&state, args.run).await? {
@@ -104,14 +104,22 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
     Err(missing.unwrap_or_else(|| RunError::Usage("no state store was named".to_owned())))
 }
 
-/// The state stores to look in.
-fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
+/// The state stores to look in: the one that was named, or the user's own and those that runs were noted in.
+async fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
     if let Some(name) = &place.state {
         return Ok(vec![named_state(name, CONCURRENCY)?]);
     }
-    let mut states = vec![user_state()?];
     if let Some(storage) = &place.registry {
-        states.push(named(storage)?.open_state(CONCURRENCY)?);
+        return Ok(vec![user_state()?, named(storage)?.open_state(CONCURRENCY)?]);
+    }
+    let user = user_state()?;
+    let noted = noted_states(&user).await?;
+    let mut states = vec![user];
+    for name in noted {
+        match named(&name).and_then(|named| named.open_state(CONCURRENCY)) {
+            Ok(state) => states.push(state),
+            Err(error) => eprintln!("runs in {name} cannot be looked at from here: {error}"),
+        }
     }
     Ok(states)
 }
