@@ -7,6 +7,7 @@ use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{PlanDocument, plan_key};
 use hardprune_common::state::{FileRef, StateError, StateStore, run_folder};
 use hardprune_common::store::Store;
+use hardprune_common::store::location::StorageLocation;
 
 use crate::cli::{OutputFormat, Resume, RunArgs};
 use crate::error::RunError;
@@ -79,7 +80,7 @@ pub async fn prune(
         None => new_record(mode, &args, choices, &*registry).await?,
     };
     match &args.registry.state {
-        Some(name) => note_where(record.run, name).await,
+        Some(name) => note_where(record.run, &StorageLocation::parse(name)?.display()).await,
         None if mode == Mode::Delete => note_where(record.run, &named.location.display()).await,
         None => {}
     }

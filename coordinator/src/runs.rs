@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key};
 use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
-use hardprune_common::store::Versioning;
+use hardprune_common::store::{StoreError, Versioning};
 
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
@@ -118,6 +118,8 @@ async fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
     for name in noted {
         match named(&name).and_then(|named| named.open_state(CONCURRENCY)) {
             Ok(state) => states.push(state),
+            // A folder that is gone took its runs along.
+            Err(RunError::Store(StoreError::NoSuchPlace { .. })) => {}
             Err(error) => eprintln!("runs in {name} cannot be looked at from here: {error}"),
         }
     }
