@@ -24,6 +24,8 @@ pub struct NamedRegistry {
     pub location: StorageLocation,
     /// What its configuration says, where it was named by that.
     pub config: Option<RegistryStorage>,
+    /// How stores are opened.
+    pub options: OpenOptions,
 }
 
 impl NamedRegistry {
@@ -33,17 +35,20 @@ impl NamedRegistry {
     ///
     /// A name or a configuration that cannot be used, and the refusals of `registry_config`.
     pub fn of(args: &RegistryArgs) -> Result<Self, RunError> {
+        let options = options(args);
         match (&args.registry_config, &args.storage) {
             (Some(path), _) => {
                 let config = registry_config::read(path, std::env::vars_os())?;
                 Ok(Self {
                     location: config.location()?,
                     config: Some(config),
+                    options,
                 })
             }
             (None, Some(storage)) => Ok(Self {
                 location: StorageLocation::parse(storage)?,
                 config: None,
+                options,
             }),
             (None, None) => Err(RunError::Usage(
                 "name the registry's storage, or its config.yml".to_owned(),
@@ -56,8 +61,8 @@ impl NamedRegistry {
     /// # Errors
     ///
     /// A folder that is not there, credentials that cannot be used.
-    pub fn open(&self, concurrency: u16) -> Result<Arc<dyn Store>, RunError> {
-        Ok(self.location.open(&options(concurrency))?)
+    pub fn open(&self) -> Result<Arc<dyn Store>, RunError> {
+        Ok(self.location.open(&self.options)?)
     }
 
     /// Opens its own storage for state: `hardprune/` beside `docker/`.
@@ -65,8 +70,8 @@ impl NamedRegistry {
     /// # Errors
     ///
     /// As [`NamedRegistry::open`].
-    pub fn open_state(&self, concurrency: u16) -> Result<StateStore, RunError> {
-        open_state(&self.location, concurrency)
+    pub fn open_state(&self) -> Result<StateStore, RunError> {
+        open_state(&self.location, &self.options)
     }
 
     /// Whether reads are served by this machine's own kernel, so that processors are what bounds them.
@@ -81,12 +86,12 @@ impl NamedRegistry {
 /// # Errors
 ///
 /// A name that cannot be used, a folder that cannot be made.
-pub fn named_state(name: &str, concurrency: u16) -> Result<StateStore, RunError> {
+pub fn named_state(name: &str, options: &OpenOptions) -> Result<StateStore, RunError> {
     let location = StorageLocation::parse(name)?;
     if location.kind() == StoreKind::Folder {
         FilesystemStore::create(Path::new(&location.display()))?;
     }
-    open_state(&location, concurrency)
+    open_state(&location, options)
 }
 
 /// Opens the user's own state folder: `$XDG_STATE_HOME`, or `~/.local/state`.
@@ -144,19 +149,26 @@ pub async fn noted_states(user: &StateStore) -> Result<BTreeSet<String>, RunErro
     Ok(states)
 }
 
-fn open_state(location: &StorageLocation, concurrency: u16) -> Result<StateStore, RunError> {
+fn open_state(location: &StorageLocation, options: &OpenOptions) -> Result<StateStore, RunError> {
     let store: Arc<dyn Store> = if location.kind() == StoreKind::Folder {
         // What a run has deleted is known only from here: it must outlast a power failure.
         Arc::new(FilesystemStore::open(Path::new(&location.display()))?.durable())
     } else {
-        location.open(&options(concurrency))?
+        location.open(options)?
     };
     Ok(StateStore::new(store))
 }
 
-fn options(concurrency: u16) -> OpenOptions {
-    OpenOptions {
-        concurrency: concurrency.into(),
+fn options(args: &RegistryArgs) -> OpenOptions {
+    let mut options = OpenOptions {
+        concurrency: args.concurrency.into(),
         ..OpenOptions::default()
+    };
+    if let Some(timeout) = args.request_timeout {
+        options.retry.read_timeout = timeout;
     }
+    if let Some(pause) = args.retry_pause {
+        options.retry.first_pause = pause;
+    }
+    options
 }

@@ -67,12 +67,12 @@ pub async fn prune(
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
     let concurrency = args.registry.concurrency;
-    let registry = named.open(concurrency)?;
+    let registry = named.open()?;
     preflight(&*registry).await?;
     let state = match (&args.registry.state, mode) {
-        (Some(name), _) => named_state(name, concurrency)?,
+        (Some(name), _) => named_state(name, &named.options)?,
         (None, Mode::Check) => user_state()?,
-        (None, Mode::Delete) => named.open_state(concurrency)?,
+        (None, Mode::Delete) => named.open_state()?,
     };
 
     let record = match choices.resume {

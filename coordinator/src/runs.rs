@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key};
 use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
+use hardprune_common::store::location::OpenOptions;
 use hardprune_common::store::{StoreError, Versioning};
 
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
@@ -107,16 +108,20 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
 /// The state stores to look in: the one that was named, or the user's own and those that runs were noted in.
 async fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
     if let Some(name) = &place.state {
-        return Ok(vec![named_state(name, CONCURRENCY)?]);
+        let options = OpenOptions {
+            concurrency: CONCURRENCY.into(),
+            ..OpenOptions::default()
+        };
+        return Ok(vec![named_state(name, &options)?]);
     }
     if let Some(storage) = &place.registry {
-        return Ok(vec![user_state()?, named(storage)?.open_state(CONCURRENCY)?]);
+        return Ok(vec![user_state()?, named(storage)?.open_state()?]);
     }
     let user = user_state()?;
     let noted = noted_states(&user).await?;
     let mut states = vec![user];
     for name in noted {
-        match named(&name).and_then(|named| named.open_state(CONCURRENCY)) {
+        match named(&name).and_then(|named| named.open_state()) {
             Ok(state) => states.push(state),
             // A folder that is gone took its runs along.
             Err(RunError::Store(StoreError::NoSuchPlace { .. })) => {}
@@ -132,6 +137,8 @@ fn named(storage: &str) -> Result<NamedRegistry, RunError> {
         registry_config: None,
         concurrency: CONCURRENCY,
         state: None,
+        request_timeout: None,
+        retry_pause: None,
     })
 }
 
@@ -184,7 +191,7 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 /// its bucket keeps versions.
 async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
     let storage = record.registry.split(" at ").next().unwrap_or(&record.registry);
-    let registry = match named(storage).and_then(|named| named.open(CONCURRENCY)) {
+    let registry = match named(storage).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
             eprintln!(
