@@ -42,10 +42,18 @@ async fn check_finds_what_the_stock_collector_finds(scene: &Scene) -> Result<()>
     let before = scene.place.snapshot()?;
     let (found, report) = candidates(&scene.hardprune, &scene.place, &[])?;
     ensure!(scene.place.snapshot()? == before, "check changed the storage");
-    ensure!(found == scene.pushed.orphans, "{found:?} instead of {:?}", scene.pushed.orphans);
+    ensure!(
+        found == scene.pushed.orphans,
+        "{found:?} instead of {:?}",
+        scene.pushed.orphans
+    );
     let stock = garbage_collect(scene.registry.config(), true, false).await?;
     ensure!(stock.status.success(), "{}", stock.stderr);
-    ensure!(digests(&found) == stock.eligible, "{found:?} instead of {:?}", stock.eligible);
+    ensure!(
+        digests(&found) == stock.eligible,
+        "{found:?} instead of {:?}",
+        stock.eligible
+    );
 
     ensure_adds_up(&report)?;
     let inventory = scene.place.inventory()?;
@@ -104,7 +112,12 @@ async fn delete_in_a_folder_of_a_bucket_stays_inside_it() {
 }
 
 async fn delete_frees_exactly_the_orphans(scene: Scene) -> Result<Scene> {
-    let Scene { place, pushed, hardprune, .. } = &scene;
+    let Scene {
+        place,
+        pushed,
+        hardprune,
+        ..
+    } = &scene;
     let before = place.inventory()?;
     let live_before = place.live()?;
     let deleted = report(hardprune, place, 0, "delete", &[])?;
@@ -127,7 +140,12 @@ async fn delete_frees_exactly_the_orphans(scene: Scene) -> Result<Scene> {
     ensure!(live_after.live_blobs == live_before.live_blobs);
 
     let scene = scene.restarted().await?;
-    let Scene { registry, place, pushed, hardprune } = &scene;
+    let Scene {
+        registry,
+        place,
+        pushed,
+        hardprune,
+    } = &scene;
     let mut puller = pull_everything(registry, &pushed.tags).await?;
     for (repository, digest) in &pushed.referrers {
         puller.digest(repository, digest).await?;
@@ -142,10 +160,16 @@ async fn delete_frees_exactly_the_orphans(scene: Scene) -> Result<Scene> {
 
     let (left, again) = candidates(hardprune, place, &[])?;
     ensure!(left.is_empty(), "left: {left:?}");
-    ensure!(number(&again, "blobs.orphaned")? == 0 && number(&again, "links.layer")? == 0, "{again}");
+    ensure!(
+        number(&again, "blobs.orphaned")? == 0 && number(&again, "links.layer")? == 0,
+        "{again}"
+    );
     let before = place.inventory()?;
     let again = report(hardprune, place, 0, "delete", &[])?;
-    ensure!(number(&again, "blobs.deleted")? == 0 && number(&again, "bytes.freed")? == 0, "{again}");
+    ensure!(
+        number(&again, "blobs.deleted")? == 0 && number(&again, "bytes.freed")? == 0,
+        "{again}"
+    );
     ensure!(before.until(&place.inventory()?).is_empty());
     Ok(scene)
 }
@@ -163,7 +187,11 @@ fn candidates_are_the_orphans(place: &Place, seed: u64) -> Result<()> {
     let truth = generate(&Shape::small(seed), place)?;
     let hardprune = place.hardprune()?;
     let (found, checked) = candidates(&hardprune, place, &[])?;
-    ensure!(found == truth.orphans, "seed {seed}: {found:?} instead of {:?}", truth.orphans);
+    ensure!(
+        found == truth.orphans,
+        "seed {seed}: {found:?} instead of {:?}",
+        truth.orphans
+    );
     ensure_adds_up(&checked)?;
     ensure!(number(&checked, "blobs.young")? == truth.young_orphans.len() as u64);
     ensure!(number(&checked, "bytes.young")? == truth.young_orphans.values().sum::<u64>());
@@ -173,7 +201,10 @@ fn candidates_are_the_orphans(place: &Place, seed: u64) -> Result<()> {
 
     let (found, _) = candidates(&hardprune, place, &["--delete-untagged"])?;
     let expected = union(&truth.orphans, &truth.untagged);
-    ensure!(found == expected, "seed {seed}: {found:?} instead of {expected:?}");
+    ensure!(
+        found == expected,
+        "seed {seed}: {found:?} instead of {expected:?}"
+    );
 
     let live = place.live()?;
     let before = place.inventory()?;

@@ -302,7 +302,9 @@ pub fn number(report: &Value, path: &str) -> Result<u64> {
 /// The rules that a report's numbers keep in any run.
 pub fn ensure_adds_up(report: &Value) -> Result<()> {
     let sum = |names: &[&str]| -> Result<u64> {
-        names.iter().try_fold(0, |sum, name| Ok(sum + number(report, name)?))
+        names
+            .iter()
+            .try_fold(0, |sum, name| Ok(sum + number(report, name)?))
     };
     ensure!(
         sum(&["blobs.scanned"])? == sum(&["blobs.referenced", "blobs.young", "blobs.orphaned"])?,
@@ -320,7 +322,10 @@ pub fn digests(blobs: &BTreeMap<String, u64>) -> BTreeSet<String> {
 }
 
 pub fn union(one: &BTreeMap<String, u64>, other: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    one.iter().chain(other).map(|(key, value)| (key.clone(), *value)).collect()
+    one.iter()
+        .chain(other)
+        .map(|(key, value)| (key.clone(), *value))
+        .collect()
 }
 
 /// The keys of blobs.
