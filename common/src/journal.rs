@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint;
 use crate::run::Epoch;
 use crate::state::{StateError, StateStore, epoch_folder};
 use crate::store::KeyOutcome;
@@ -82,9 +83,9 @@ impl Journal {
     ///
     /// The state store's: the request must not be sent.
     pub async fn start(&self, batch: Batch) -> Result<(), StateError> {
-        fail::fail_point!("journal-before-start");
+        failpoint::here("journal-before-start").await;
         self.write(batch, "started", &[]).await?;
-        fail::fail_point!("journal-after-start");
+        failpoint::here("journal-after-start").await;
         Ok(())
     }
 
@@ -105,9 +106,9 @@ impl Journal {
             .enumerate()
             .filter_map(|(place, outcome)| Some((place, fate(outcome)?)))
             .collect();
-        fail::fail_point!("journal-before-end");
+        failpoint::here("journal-before-end").await;
         self.settle(batch, not_deleted).await?;
-        fail::fail_point!("journal-after-end");
+        failpoint::here("journal-after-end").await;
         Ok(())
     }
 
