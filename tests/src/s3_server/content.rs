@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -78,7 +79,7 @@ pub(super) struct Content {
     state: RwLock<State>,
     versioned: bool,
     honours_conditions: bool,
-    clock_offset: SignedDuration,
+    clock_offset: RwLock<SignedDuration>,
 }
 
 #[derive(Debug, Default)]
@@ -94,14 +95,22 @@ impl Content {
             state: RwLock::default(),
             versioned,
             honours_conditions,
-            clock_offset,
+            clock_offset: RwLock::new(clock_offset),
         }
     }
 
     /// Returns the store's time, which may differ from the machine's.
     pub(super) fn now(&self) -> Timestamp {
         let machine = hardprune_common::clock::machine_now();
-        machine.saturating_add(self.clock_offset).unwrap_or(machine)
+        let offset = *self.clock_offset.read().unwrap_or_else(PoisonError::into_inner);
+        machine.saturating_add(offset).unwrap_or(machine)
+    }
+
+    /// Puts the store's clock forward.
+    pub(super) fn advance_clock(&self, by: Duration) {
+        let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        let mut offset = self.clock_offset.write().unwrap_or_else(PoisonError::into_inner);
+        *offset = offset.saturating_add(by);
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<Object>> {
