@@ -150,13 +150,7 @@ pub async fn noted_states(user: &StateStore) -> Result<BTreeSet<String>, RunErro
 }
 
 fn open_state(location: &StorageLocation, options: &OpenOptions) -> Result<StateStore, RunError> {
-    let store: Arc<dyn Store> = if location.kind() == StoreKind::Folder {
-        // What a run has deleted is known only from here: it must outlast a power failure.
-        Arc::new(FilesystemStore::open(Path::new(&location.display()))?.durable())
-    } else {
-        location.open(options)?
-    };
-    Ok(StateStore::new(store))
+    Ok(StateStore::new(location.open(options)?))
 }
 
 fn options(args: &RegistryArgs) -> OpenOptions {

@@ -198,6 +198,7 @@ impl Run {
         }
         // From here on the books must be read: first the record, then the lock, then the first delete.
         self.record.save(&self.state).await?;
+        self.state.flush().await?;
         lock.allow(sealed_plan.file().sha256).await?;
         failpoint::here("after-lock-allows").await;
 
