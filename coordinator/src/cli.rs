@@ -217,7 +217,7 @@ pub struct RunsPlace {
     /// A registry whose own storage holds runs (those of `delete`): as for check and delete.
     #[arg(long = "registry", value_name = "STORAGE", env = "HARDPRUNE_REGISTRY")]
     pub registry: Option<String>,
-    /// The state store. Default: the user's state folder.
+    /// The state store. Default: the user's state folder, and where else runs of this user are kept.
     #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
     pub state: Option<String>,
 }

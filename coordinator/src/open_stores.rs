@@ -1,13 +1,17 @@
 //! Opens what a run works on: the registry's storage and the state store. Beside `cli.rs` and the stores themselves the
 //! only place that reads the environment.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hardprune_common::run::RunId;
 use hardprune_common::state::StateStore;
 use hardprune_common::store::Store;
 use hardprune_common::store::filesystem::FilesystemStore;
 use hardprune_common::store::location::{OpenOptions, StorageLocation, StoreKind};
+
+use serde::{Deserialize, Serialize};
 
 use crate::cli::RegistryArgs;
 use crate::error::RunError;
@@ -110,14 +114,45 @@ pub fn user_state() -> Result<StateStore, RunError> {
     Ok(StateStore::new(Arc::new(FilesystemStore::create(&folder)?)))
 }
 
+#[derive(Serialize, Deserialize)]
+struct Elsewhere {
+    state: String,
+}
+
+const ELSEWHERE: &str = "hardprune/elsewhere/";
+
+/// Notes in the user's state folder where a run is kept, so that `runs show` finds it. Where there is no such folder the
+/// user has to say.
+pub async fn note_where(run: RunId, state: &str) {
+    let Ok(user) = user_state() else { return };
+    let noted = user
+        .write_json(
+            &format!("{ELSEWHERE}{run}.json"),
+            &Elsewhere {
+                state: state.to_owned(),
+            },
+        )
+        .await;
+    if let Err(error) = noted {
+        tracing::debug!(%error, "where the run is kept could not be noted");
+    }
+}
+
+/// The state stores that were noted, each once.
+///
+/// # Errors
+///
+/// A user's state folder that cannot be read.
+pub async fn noted_states(user: &StateStore) -> Result<BTreeSet<String>, RunError> {
+    let mut states = BTreeSet::new();
+    for key in user.list(ELSEWHERE).await? {
+        states.insert(user.read_json::<Elsewhere>(&key).await?.state);
+    }
+    Ok(states)
+}
+
 fn open_state(location: &StorageLocation, options: &OpenOptions) -> Result<StateStore, RunError> {
-    let store: Arc<dyn Store> = if location.kind() == StoreKind::Folder {
-        // What a run has deleted is known only from here: it must outlast a power failure.
-        Arc::new(FilesystemStore::open(Path::new(&location.display()))?.durable())
-    } else {
-        location.open(options)?
-    };
-    Ok(StateStore::new(store))
+    Ok(StateStore::new(location.open(options)?))
 }
 
 fn options(args: &RegistryArgs) -> OpenOptions {
