@@ -12,7 +12,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::state::{FileRef, StateError, StateStore};
 
 /// A segment's file is not much larger than this, and so is a writer's memory.
-const SEGMENT_BYTES: usize = 4 << 20;
+const SEGMENT_BYTES: usize = 1 << 20;
 
 /// Something that segments hold.
 pub trait Record: Ord + Sized + Send {

@@ -66,6 +66,13 @@ struct EpochBooks {
     journal: EpochJournal,
 }
 
+/// One task's part of an epoch's plan, with its journal.
+struct TaskBooks<'b> {
+    is_latest: bool,
+    parts: &'b [FileRef],
+    batches: Option<&'b BTreeMap<Batch, BatchEnd>>,
+}
+
 /// The id of the task that carries out a shard's plan.
 #[must_use]
 pub fn sweep_task(scope: &Scope) -> String {
@@ -115,18 +122,27 @@ pub async fn add_up(
     }
     let mut accounts = Accounts::default();
     let latest_deleted = record.epochs.last().is_some_and(|epoch| epoch.deletes_begun);
-    let mut shards: BTreeMap<String, Vec<(bool, &EpochBooks, &[FileRef], String)>> = BTreeMap::new();
+    let mut shards: BTreeMap<String, Vec<TaskBooks<'_>>> = BTreeMap::new();
     for (number, book) in books.iter().enumerate() {
         let is_latest = latest_deleted && number + 1 == books.len();
         for plan in &book.plan.shards {
             let task = sweep_task(&plan.scope);
-            let entry = (is_latest, book, plan.findings.parts.as_slice(), task.clone());
-            shards.entry(task).or_default().push(entry);
+            let batches = book.journal.get(&task);
+            shards.entry(task).or_default().push(TaskBooks {
+                is_latest,
+                parts: &plan.findings.parts,
+                batches,
+            });
         }
         for (place, file) in book.plan.unlink.iter().enumerate() {
             let task = unlink_task(place);
-            let entry = (is_latest, book, std::slice::from_ref(file), task.clone());
-            shards.entry(format!("{number} {task}")).or_default().push(entry);
+            let batches = book.journal.get(&task);
+            let books = TaskBooks {
+                is_latest,
+                parts: std::slice::from_ref(file),
+                batches,
+            };
+            shards.entry(format!("{number} {task}")).or_default().push(books);
         }
     }
     let sums = shards
@@ -163,14 +179,18 @@ async fn open_books(
 
 async fn add_up_shard(
     state: &StateStore,
-    epochs: Vec<(bool, &EpochBooks, &[FileRef], String)>,
+    epochs: Vec<TaskBooks<'_>>,
     on_gone: &(dyn Fn(&Removal) + Sync),
 ) -> Result<Accounts, StateError> {
     let mut accounts = Accounts::default();
     // R5: the union by digest, over all epochs of the shard.
     let mut gone: HashMap<Digest, (u64, bool)> = HashMap::new();
-    for (is_latest, books, parts, task) in epochs {
-        let batches = books.journal.get(&task);
+    for TaskBooks {
+        is_latest,
+        parts,
+        batches,
+    } in epochs
+    {
         for (number, file) in parts.iter().enumerate() {
             let removals: Vec<Removal> = state.read_lines(file).await?;
             let states = states_of(number, removals.len(), batches);
@@ -200,14 +220,15 @@ fn states_of(part: usize, removals: usize, batches: Option<&BTreeMap<Batch, Batc
         .flatten()
         .filter(|(batch, _)| batch.part == part)
     {
-        for place in batch.from..batch.to.min(removals) {
+        let range = batch.from.min(removals)..batch.to.min(removals);
+        for (place, state) in states[range].iter_mut().enumerate() {
             // What is gone stays gone: a later attempt that says otherwise never saw it.
-            if states[place] == State::Gone {
+            if *state == State::Gone {
                 continue;
             }
-            states[place] = match end {
+            *state = match end {
                 BatchEnd::Open => State::Open,
-                BatchEnd::Ended(not_deleted) => match not_deleted.get(&(place - batch.from)) {
+                BatchEnd::Ended(not_deleted) => match not_deleted.get(&place) {
                     None => State::Gone,
                     Some(Fate::Failed(message)) => State::Failed(message.clone()),
                     Some(Fate::Unknown(_)) => State::Open,

@@ -49,6 +49,11 @@ pub enum RunError {
     /// A run's books could not be settled.
     #[error(transparent)]
     Settle(#[from] SettleError),
+    /// Something that failed after deletes had begun.
+    #[error(
+        "deletes had begun: {0}. Nothing is lost: `hardprune runs show` tells what went, --resume goes on"
+    )]
+    AfterDeletes(Box<RunError>),
     /// There is no such run.
     #[error("there is no run {run} in {state}; `hardprune runs list` shows those there are")]
     NoSuchRun {
@@ -85,7 +90,8 @@ impl RunError {
             Self::RegistryConfig(error) if error.is_refusal() => ExitStatus::Refused,
             Self::RegistryConfig(_) => ExitStatus::Usage,
             Self::Refused(_) | Self::Preflight(PreflightError::DatabaseInUse { .. }) => ExitStatus::Refused,
-            Self::Lock(LockError::Held { .. }) => ExitStatus::Locked,
+            Self::AfterDeletes(_) => ExitStatus::Stopped,
+            Self::Lock(LockError::Held { .. } | LockError::Busy { .. }) => ExitStatus::Locked,
             Self::Lock(LockError::NotHonoured { .. }) => ExitStatus::Refused,
             Self::Preflight(PreflightError::NoRegistry { .. }) => ExitStatus::Usage,
             Self::Store(error) | Self::Preflight(PreflightError::Store(error)) => of_store(error),

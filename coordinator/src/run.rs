@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hardprune_common::clock;
+use hardprune_common::failpoint;
 use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::queue::{InProcessPublisher, in_process};
@@ -94,6 +95,9 @@ impl Run {
         if let Some(lock) = lock {
             lock.give_back().await;
         }
+        if self.record.deletes_begun() {
+            return result.map_err(|error| RunError::AfterDeletes(Box::new(error)));
+        }
         result
     }
 
@@ -131,6 +135,7 @@ impl Run {
         let ranges = mark::cut_ranges(&*self.registry, self.workers * 4).await?;
         let marked = mark::mark(&dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
+        failpoint::here("after-mark").await;
         self.refuse_untagged(&marked)?;
         self.refuse_versioned()?;
 
@@ -155,6 +160,7 @@ impl Run {
         let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
         self.record.shard_digits = Some(sealed_mark.document().shard_digits);
         found.seconds.seal = clock::since(stage).as_secs_f64();
+        failpoint::here("after-seal").await;
         let sealed_mark = found.mark.insert(sealed_mark);
 
         let stage = clock::monotonic_now();
@@ -192,22 +198,23 @@ impl Run {
         }
         // From here on the books must be read: first the record, then the lock, then the first delete.
         self.record.save(&self.state).await?;
+        self.state.flush().await?;
         lock.allow(sealed_plan.file().sha256).await?;
-        fail::fail_point!("after-lock-allows");
+        failpoint::here("after-lock-allows").await;
 
         let stage = clock::monotonic_now();
         let unlinked = unlink(&dispatcher, sealed_plan, &self.progress).await?;
         found.seconds.unlink = clock::since(stage).as_secs_f64();
         found.problems.extend(unlinked.problems);
         found.held_back = !unlinked.complete;
-        fail::fail_point!("after-unlink");
+        failpoint::here("after-unlink").await;
         if unlinked.complete {
             let stage = clock::monotonic_now();
             let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             found.problems.extend(failed);
         }
-        fail::fail_point!("after-sweep");
+        failpoint::here("after-sweep").await;
         drop(publisher);
         workers.join_all().await;
         Ok(())
@@ -326,21 +333,35 @@ impl Run {
             }
         };
         self.record.ended = !matches!(outcome, Outcome::Stopped);
+        let error = result.err();
+        let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
+        retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
+        match error {
+            // What ended the run is what the user must hear, whether or not it could be written down.
+            Some(error) if !begun => Err(error),
+            Some(error) => {
+                self.progress.say(&format!("stopped: {error}"));
+                Ok((saved?, status))
+            }
+            None => Ok((saved?, status)),
+        }
+    }
+
+    /// Makes the report and writes it, with the record, into the state store.
+    async fn report(
+        &self,
+        found: &Found,
+        outcome: Outcome,
+        accounts: Option<Accounts>,
+        error: Option<&RunError>,
+    ) -> Result<Report, RunError> {
         let mut report =
             settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
-        report.error = result.as_ref().err().map(ToString::to_string);
+        report.error = error.map(ToString::to_string);
         settle::save(self, &report).await?;
-        retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
-        match result {
-            Err(error) if !begun => Err(error),
-            Err(error) => {
-                self.progress.say(&format!("stopped: {error}"));
-                Ok((report, status))
-            }
-            Ok(()) => Ok((report, status)),
-        }
+        Ok(report)
     }
 }
 

@@ -14,14 +14,14 @@ use hardprune_common::removal::Removal;
 use hardprune_common::segment::{LayerLink, SegmentWriter};
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::ListedObject;
-use hardprune_common::task::{MarkFindings, MarkWork, Task};
+use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, Task};
 use tokio::task::JoinSet;
 
 use crate::context::{TaskError, WorkerContext};
 use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
 use crate::read_links::LinkReader;
-use crate::read_manifests::ManifestReader;
-use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted};
+use crate::read_manifests::{ManifestReader, Remember};
+use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted, judges_whole_repositories};
 
 /// A range with more keys than this is ended early: about what a worker lists in some seconds.
 const LARGE_RANGE_KEYS: u64 = 100_000;
@@ -41,7 +41,7 @@ pub(crate) async fn mark_range(
     };
     let marker = Arc::new(RepositoryMarker {
         registry: Arc::clone(&context.registry),
-        manifests: ManifestReader::new(Arc::clone(&context.registry)),
+        manifests: ManifestReader::new(Arc::clone(&context.registry), remember(&work.rules)),
         links: LinkReader::new(Arc::clone(&context.registry)),
         rules: work.rules.clone(),
         reviewed,
@@ -89,6 +89,15 @@ pub(crate) async fn mark_range(
     writer.findings.unrecognized_keys += collector.unrecognized;
     writer.findings.manifests = marker.manifests.counts();
     writer.finish().await
+}
+
+/// Whether what a manifest says must be remembered: only where some may be dead in one repository and live in another.
+fn remember(rules: &MarkRules) -> Remember {
+    if judges_whole_repositories(rules) {
+        Remember::WhatItSays
+    } else {
+        Remember::ThatItWasRead
+    }
 }
 
 /// Whether an object is the first of its repository, so that a range may be cut before it.

@@ -12,9 +12,8 @@ use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::ManifestCounts;
 use tokio::sync::OnceCell;
 
-/// Manifests that a task remembers. A task's range ends long before; only a huge repository has more, and none of
-/// those is named twice in it.
-const REMEMBERED: usize = 40_000;
+/// Manifests that a task remembers whole, where their place in each repository is judged. Those beyond are read again.
+const REMEMBERED_WHOLE: usize = 4_000;
 const SCAN_STEP: u64 = 4 << 20;
 /// A digest's text is no longer than this: pieces of a scan overlap by as much.
 const LONGEST_DIGEST: u64 = 256;
@@ -24,6 +23,9 @@ const LONGEST_DIGEST: u64 = 256;
 pub(crate) enum ManifestRead {
     /// Its bytes are those of its digest, and understood.
     Understood(Manifest),
+    /// It was understood before in this task, and all that it needs was marked then. Its children are named again: one
+    /// that cannot be read freezes every repository that needs it.
+    MarkedBefore { children: Arc<[Digest]> },
     /// There is no such blob.
     Missing,
     /// Anything else: the repository is frozen (R8).
@@ -35,20 +37,37 @@ pub(crate) enum ManifestRead {
     },
 }
 
-type Slot = Arc<OnceCell<Arc<ManifestRead>>>;
+type Reading = Arc<OnceCell<Arc<ManifestRead>>>;
+
+#[derive(Debug)]
+enum Slot {
+    Reading(Reading),
+    MarkedBefore { children: Arc<[Digest]> },
+}
+
+/// What is remembered of a manifest that was understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remember {
+    /// That it was: enough where every manifest is live, because a reference counts once per task.
+    ThatItWasRead,
+    /// What it says: it may be live in one repository and dead in another.
+    WhatItSays,
+}
 
 /// Reads manifests for one task.
 #[derive(Debug)]
 pub(crate) struct ManifestReader {
     registry: Arc<dyn Store>,
+    remember: Remember,
     slots: Mutex<HashMap<Digest, Slot>>,
     counts: Mutex<ManifestCounts>,
 }
 
 impl ManifestReader {
-    pub fn new(registry: Arc<dyn Store>) -> Self {
+    pub fn new(registry: Arc<dyn Store>, remember: Remember) -> Self {
         Self {
             registry,
+            remember,
             slots: Mutex::default(),
             counts: Mutex::default(),
         }
@@ -65,26 +84,35 @@ impl ManifestReader {
     ///
     /// A store that fails: whether the manifest is there is not known, and the task must be tried again.
     pub async fn read(&self, digest: &Digest) -> Result<Arc<ManifestRead>, StoreError> {
-        let slot = {
+        let reading = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             match slots.get(digest) {
-                Some(slot) => Arc::clone(slot),
+                Some(Slot::MarkedBefore { children }) => {
+                    let children = Arc::clone(children);
+                    return Ok(Arc::new(ManifestRead::MarkedBefore { children }));
+                }
+                Some(Slot::Reading(reading)) => Arc::clone(reading),
                 None => {
-                    let slot = Slot::default();
-                    if slots.len() < REMEMBERED {
-                        slots.insert(*digest, Arc::clone(&slot));
+                    let reading = Reading::default();
+                    if self.remember == Remember::ThatItWasRead || slots.len() < REMEMBERED_WHOLE {
+                        slots.insert(*digest, Slot::Reading(Arc::clone(&reading)));
                     }
-                    slot
+                    reading
                 }
             }
         };
-        let read = slot
+        let read = reading
             .get_or_try_init(|| async {
                 let read = self.fetch(digest).await?;
                 self.count(&read);
                 Ok::<_, StoreError>(Arc::new(read))
             })
             .await?;
+        if let (Remember::ThatItWasRead, ManifestRead::Understood(manifest)) = (self.remember, &**read) {
+            let children = manifest.children.as_slice().into();
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.insert(*digest, Slot::MarkedBefore { children });
+        }
         Ok(Arc::clone(read))
     }
 
@@ -92,6 +120,7 @@ impl ManifestReader {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
             ManifestRead::Understood(_) => counts.read += 1,
+            ManifestRead::MarkedBefore { .. } => {}
             ManifestRead::Missing => counts.missing += 1,
             ManifestRead::Broken {
                 kind: ProblemKind::ManifestUnknownType,

@@ -94,6 +94,10 @@ impl Tracer<'_> {
                         live.references.extend(manifest.references());
                         frontier.extend(&manifest.children);
                     }
+                    ManifestRead::MarkedBefore { children } => {
+                        live.references.push(digest);
+                        frontier.extend(children.iter());
+                    }
                     ManifestRead::Missing if self.may_be_missing.contains(&digest) => {
                         live.missing.push(digest)
                     }
@@ -143,7 +147,7 @@ impl Tracer<'_> {
                 live.references.extend(found);
                 (*kind, message.clone())
             }
-            ManifestRead::Missing | ManifestRead::Understood(_) => {
+            ManifestRead::Missing | ManifestRead::MarkedBefore { .. } | ManifestRead::Understood(_) => {
                 (ProblemKind::ManifestMissing, "its blob is not there".to_owned())
             }
         };
