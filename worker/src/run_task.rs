@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hardprune_common::queue::TaskConsumer;
 use hardprune_common::task::{Findings, MESSAGE_VERSION, Task, TaskReport, Work};
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, debug, info_span};
 
 use crate::context::{TaskError, WorkerContext};
 use crate::{delete_blobs, mark_range, plan_shard};
@@ -13,7 +13,14 @@ use crate::{delete_blobs, mark_range, plan_shard};
 pub async fn work(context: Arc<WorkerContext>, queue: Arc<dyn TaskConsumer>) {
     while let Some(task) = queue.next_task().await {
         let span = info_span!("task", run = %task.epoch.run, epoch = task.epoch.number, task = task.id);
-        let result = run_task(&context, &task).instrument(span).await;
+        let result = async {
+            debug!("task begins");
+            let result = run_task(&context, &task).await;
+            debug!(done = result.is_ok(), "task ends");
+            result
+        }
+        .instrument(span)
+        .await;
         let report = TaskReport {
             version: MESSAGE_VERSION,
             task: task.id,
