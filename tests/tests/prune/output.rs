@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::program::{Finished, Hardprune, built_program};
-use hardprune_tests::storage_writer::{Folder, Storage};
+use hardprune_tests::storage_writer::Folder;
 use serde_json::Value;
 
 use crate::scene::{Place, json_lines, number, report};
