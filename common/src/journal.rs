@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint;
 use crate::run::Epoch;
 use crate::state::{StateError, StateStore, epoch_folder};
 use crate::store::KeyOutcome;
@@ -82,9 +83,9 @@ impl Journal {
     ///
     /// The state store's: the request must not be sent.
     pub async fn start(&self, batch: Batch) -> Result<(), StateError> {
-        fail::fail_point!("journal-before-start");
+        failpoint::here("journal-before-start").await;
         self.write(batch, "started", &[]).await?;
-        fail::fail_point!("journal-after-start");
+        failpoint::here("journal-after-start").await;
         Ok(())
     }
 
@@ -105,9 +106,9 @@ impl Journal {
             .enumerate()
             .filter_map(|(place, outcome)| Some((place, fate(outcome)?)))
             .collect();
-        fail::fail_point!("journal-before-end");
+        failpoint::here("journal-before-end").await;
         self.settle(batch, not_deleted).await?;
-        fail::fail_point!("journal-after-end");
+        failpoint::here("journal-after-end").await;
         Ok(())
     }
 
@@ -158,6 +159,9 @@ pub async fn read_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJou
     let mut journal = EpochJournal::new();
     // A batch's files are listed in the order of their endings: deleted, ended, started.
     for key in state.list(&folder).await? {
+        if is_cut_short(&key) {
+            continue;
+        }
         let bad = || StateError::Format {
             key: key.clone(),
             problem: "it is no file of a journal".to_owned(),
@@ -172,13 +176,24 @@ pub async fn read_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJou
                 batches.insert(batch, BatchEnd::Ended(BTreeMap::new()));
             }
             "ended" => {
-                let file: EndedFile = state.read_json(&key).await?;
-                batches.insert(batch, BatchEnd::Ended(file.not_deleted.into_iter().collect()));
+                // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
+                let end = match state.read_json::<EndedFile>(&key).await {
+                    Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
+                    Err(StateError::Format { .. }) => BatchEnd::Open,
+                    Err(error) => return Err(error),
+                };
+                batches.insert(batch, end);
             }
             _ => return Err(bad()),
         }
     }
     Ok(journal)
+}
+
+/// Whether a file is what a process left that was killed while it wrote to a folder: nothing was said by it yet.
+fn is_cut_short(key: &str) -> bool {
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    name.starts_with('.')
 }
 
 fn parse_name(name: &str) -> Option<(&str, Batch, &str)> {
@@ -203,6 +218,15 @@ fn parse_name(name: &str) -> Option<(&str, Batch, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_with_a_dot_in_front_are_passed_over() {
+        assert!(is_cut_short(
+            "hardprune/journal/t/.01ARZ3NDEKTSV4RRFFQ69G5FAV.tmp"
+        ));
+        assert!(!is_cut_short("hardprune/journal/t/0-0-1-1.started"));
+        assert!(!is_cut_short("hardprune/journal/.t/0-0-1-1.started"));
+    }
 
     #[test]
     fn names_round_trip() {

@@ -4,6 +4,7 @@
 pub mod authority;
 pub mod clock;
 pub mod digest;
+pub mod failpoint;
 pub mod filter;
 pub mod journal;
 pub mod layout;

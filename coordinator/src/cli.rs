@@ -98,6 +98,12 @@ pub struct RegistryArgs {
     /// beside `docker/` in the registry's own storage.
     #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
     pub state: Option<String>,
+    /// The longest that one attempt at a read of a cloud store may take.
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide = true)]
+    pub request_timeout: Option<Duration>,
+    /// The wait before a read of a cloud store is tried again for the first time.
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide = true)]
+    pub retry_pause: Option<Duration>,
 }
 
 /// What counts as no longer needed, and how it is shown.
@@ -215,7 +221,7 @@ pub struct RunsPlace {
     /// A registry whose own storage holds runs (those of `delete`): as for check and delete.
     #[arg(long = "registry", value_name = "STORAGE", env = "HARDPRUNE_REGISTRY")]
     pub registry: Option<String>,
-    /// The state store. Default: the user's state folder.
+    /// The state store. Default: the user's state folder, and where else runs of this user are kept.
     #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
     pub state: Option<String>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hardprune_common::clock;
+use hardprune_common::failpoint;
 use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::queue::{InProcessPublisher, in_process};
@@ -134,6 +135,7 @@ impl Run {
         let ranges = mark::cut_ranges(&*self.registry, self.workers * 4).await?;
         let marked = mark::mark(&dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
+        failpoint::here("after-mark").await;
         self.refuse_untagged(&marked)?;
         self.refuse_versioned()?;
 
@@ -158,6 +160,7 @@ impl Run {
         let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
         self.record.shard_digits = Some(sealed_mark.document().shard_digits);
         found.seconds.seal = clock::since(stage).as_secs_f64();
+        failpoint::here("after-seal").await;
         let sealed_mark = found.mark.insert(sealed_mark);
 
         let stage = clock::monotonic_now();
@@ -195,22 +198,23 @@ impl Run {
         }
         // From here on the books must be read: first the record, then the lock, then the first delete.
         self.record.save(&self.state).await?;
+        self.state.flush().await?;
         lock.allow(sealed_plan.file().sha256).await?;
-        fail::fail_point!("after-lock-allows");
+        failpoint::here("after-lock-allows").await;
 
         let stage = clock::monotonic_now();
         let unlinked = unlink(&dispatcher, sealed_plan, &self.progress).await?;
         found.seconds.unlink = clock::since(stage).as_secs_f64();
         found.problems.extend(unlinked.problems);
         found.held_back = !unlinked.complete;
-        fail::fail_point!("after-unlink");
+        failpoint::here("after-unlink").await;
         if unlinked.complete {
             let stage = clock::monotonic_now();
             let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             found.problems.extend(failed);
         }
-        fail::fail_point!("after-sweep");
+        failpoint::here("after-sweep").await;
         drop(publisher);
         workers.join_all().await;
         Ok(())

@@ -12,5 +12,6 @@ pub mod program;
 pub mod pull;
 pub mod push;
 pub mod s3_server;
+pub mod scene;
 pub mod storage_writer;
 pub mod truth;

@@ -175,6 +175,11 @@ impl S3Server {
         self.shared.content.now()
     }
 
+    /// Sets the store's clock forward, as if so much time had passed there.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.content.advance_clock(by);
+    }
+
     /// Writes an object, with the store's time or one of the caller's.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>, last_modified: Option<Timestamp>) {
         let written = self.shared.content.put(

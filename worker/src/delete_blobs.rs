@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use hardprune_common::authority::{TracedPart, TracedPlan};
+use hardprune_common::failpoint;
 use hardprune_common::journal::{Batch, Journal};
 use hardprune_common::removal::RemovalKind;
 use hardprune_common::state::FileRef;
@@ -133,9 +134,9 @@ async fn delete_once(
     journal.start(batch).await?;
     // The lock is looked at between the journal and the request (R5), and the permit bounds the request (R10).
     let permit = plan.permit().await?;
-    fail::fail_point!("delete-before-request");
+    failpoint::here("delete-before-request").await;
     let outcomes = context.registry.delete(DeleteBatch::planned(&permit, keys)).await;
-    fail::fail_point!("delete-after-request");
+    failpoint::here("delete-after-request").await;
     journal.end(batch, &outcomes).await?;
     Ok(outcomes)
 }

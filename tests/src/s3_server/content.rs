@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -78,11 +79,12 @@ pub(super) struct Content {
     state: RwLock<State>,
     versioned: bool,
     honours_conditions: bool,
-    clock_offset: SignedDuration,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The store's time minus the machine's.
+    clock_offset: SignedDuration,
     objects: BTreeMap<String, Arc<Object>>,
     last_version: u64,
     hidden_bytes: u64,
@@ -91,17 +93,28 @@ struct State {
 impl Content {
     pub(super) fn new(versioned: bool, honours_conditions: bool, clock_offset: SignedDuration) -> Self {
         Self {
-            state: RwLock::default(),
+            state: RwLock::new(State {
+                clock_offset,
+                ..State::default()
+            }),
             versioned,
             honours_conditions,
-            clock_offset,
         }
     }
 
     /// Returns the store's time, which may differ from the machine's.
     pub(super) fn now(&self) -> Timestamp {
         let machine = hardprune_common::clock::machine_now();
-        machine.saturating_add(self.clock_offset).unwrap_or(machine)
+        machine
+            .saturating_add(self.read().clock_offset)
+            .unwrap_or(machine)
+    }
+
+    /// Sets the store's clock forward; no object gets another time.
+    pub(super) fn advance_clock(&self, by: Duration) {
+        let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        let mut state = self.write();
+        state.clock_offset = state.clock_offset.saturating_add(by);
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<Object>> {
