@@ -113,14 +113,22 @@ pub async fn prune(
         stop,
     };
     let (report, status) = run.execute().await?;
-    if let Some(path) = &outputs.metrics {
-        metrics_file::write(path, &report)?;
-    }
+    let written = match &outputs.metrics {
+        Some(path) => metrics_file::write(path, &report),
+        None => Ok(()),
+    };
     if mode == Mode::Delete {
         eprintln!("{}", cache_reminder(named.config.as_ref()));
     }
-    print_report(&report, args.output, &delete_command(arguments))?;
-    Ok(status)
+    let printed = print_report(&report, args.output, &delete_command(arguments));
+    match printed.and(written) {
+        // What was done is done, and `runs show` prints it again.
+        Err(error) if mode == Mode::Delete => {
+            eprintln!("hardprune: {error}");
+            Ok(status.at_best_partly())
+        }
+        result => result.map(|()| status),
+    }
 }
 
 /// Prints a report on standard output.

@@ -334,12 +334,13 @@ impl Run {
             latest.requests = self.registry.requests();
         }
         let begun = self.record.deletes_begun();
-        let accounts = if begun {
-            Some(settle::settle(self).await?)
+        let (accounts, unwritten) = if begun {
+            let (accounts, unwritten) = settle::settle(self).await?;
+            (Some(accounts), unwritten)
         } else {
-            None
+            (None, None)
         };
-        let (outcome, status) = match (&result, &accounts) {
+        let (outcome, mut status) = match (&result, &accounts) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
             (Ok(()), Some(accounts)) => judge(accounts, &found, self.stop.is_cancelled()),
             (Err(_), Some(_)) => (Outcome::Stopped, ExitStatus::Stopped),
@@ -353,6 +354,10 @@ impl Run {
                 (outcome, status)
             }
         };
+        if let Some(error) = unwritten {
+            self.progress.say(&error.to_string());
+            status = status.at_best_partly();
+        }
         self.record.ended = !matches!(outcome, Outcome::Stopped);
         let error = result.err();
         let saved = self.report(&found, outcome, accounts, error.as_ref()).await;

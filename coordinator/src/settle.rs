@@ -14,12 +14,13 @@ use crate::report::{FIRST_PROBLEMS, Outcome, Report};
 use crate::run::Run;
 use crate::run_record::Mode;
 
-/// Closes the books of all epochs: open batches are looked at, accounts added up (R5).
+/// Closes the books of all epochs: open batches are looked at, accounts added up (R5). Beside them what kept the removals
+/// from being written to the file that was asked for: the books are closed in any case.
 ///
 /// # Errors
 ///
 /// Books that cannot be read.
-pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
+pub async fn settle(run: &Run) -> Result<(Accounts, Option<RunError>), RunError> {
     // What cannot be looked at now stays open, and counts as still to do.
     if let Err(error) = accounts::settle_open_batches(&*run.registry, &run.state, &run.record).await {
         run.progress
@@ -27,7 +28,7 @@ pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
     }
     let sink = run.outputs.removals_sink()?;
     let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
-    sink.finish()?;
+    let unwritten = sink.finish().err();
     if run.record.options.delete_empty_repositories {
         let removed = run.registry.remove_empty_repositories().await?;
         if removed > 0 {
@@ -35,7 +36,7 @@ pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
                 .say(&format!("removed the empty folders of {removed} repositories"));
         }
     }
-    Ok(accounts)
+    Ok((accounts, unwritten))
 }
 
 /// Makes the report.
