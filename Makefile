@@ -24,7 +24,7 @@ ci: lint test ## Everything that CI runs: lint, then test
 lint: ## Formatting, clippy and the documentation build, all without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 # The tests start the binaries, so those are built first, in the profile of the tests.

@@ -176,8 +176,13 @@ pub async fn read_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJou
                 batches.insert(batch, BatchEnd::Ended(BTreeMap::new()));
             }
             "ended" => {
-                let file: EndedFile = state.read_json(&key).await?;
-                batches.insert(batch, BatchEnd::Ended(file.not_deleted.into_iter().collect()));
+                // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
+                let end = match state.read_json::<EndedFile>(&key).await {
+                    Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
+                    Err(StateError::Format { .. }) => BatchEnd::Open,
+                    Err(error) => return Err(error),
+                };
+                batches.insert(batch, end);
             }
             _ => return Err(bad()),
         }

@@ -106,6 +106,15 @@ impl StateStore {
         })
     }
 
+    /// Makes what was written so far outlast a power failure.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn flush(&self) -> Result<(), StateError> {
+        Ok(self.store.flush().await?)
+    }
+
     /// Reads a file and checks that it is the one named.
     ///
     /// # Errors

@@ -191,6 +191,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What the answers so far said about versions.
     fn versioning(&self) -> Versioning;
 
+    /// Makes what was written so far outlast a power failure, where a write alone does not: on a filesystem.
+    ///
+    /// # Errors
+    ///
+    /// A filesystem that cannot write.
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Takes an advisory lock that ends with this process, where the store has such a thing: a filesystem has.
     /// `None` where it has not.
     ///

@@ -82,11 +82,7 @@ pub enum OutputFormat {
 pub struct RegistryArgs {
     /// The registry's storage: a folder that holds `docker/`, s3://bucket/prefix, gs://bucket/prefix or
     /// az://container/prefix. Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
-    #[arg(
-        value_name = "STORAGE",
-        required_unless_present = "registry_config",
-        conflicts_with = "registry_config"
-    )]
+    #[arg(value_name = "STORAGE", conflicts_with = "registry_config")]
     pub storage: Option<String>,
     /// The registry's own config.yml, instead of STORAGE; its REGISTRY_… overrides are read from the environment.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_REGISTRY_CONFIG")]
@@ -98,6 +94,12 @@ pub struct RegistryArgs {
     /// beside `docker/` in the registry's own storage.
     #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
     pub state: Option<String>,
+    /// The longest that one attempt at a read of a cloud store may take.
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide = true)]
+    pub request_timeout: Option<Duration>,
+    /// The wait before a read of a cloud store is tried again for the first time.
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide = true)]
+    pub retry_pause: Option<Duration>,
 }
 
 /// What counts as no longer needed, and how it is shown.
@@ -215,7 +217,7 @@ pub struct RunsPlace {
     /// A registry whose own storage holds runs (those of `delete`): as for check and delete.
     #[arg(long = "registry", value_name = "STORAGE", env = "HARDPRUNE_REGISTRY")]
     pub registry: Option<String>,
-    /// The state store. Default: the user's state folder.
+    /// The state store. Default: the user's state folder, and where else runs of this user are kept.
     #[arg(long, value_name = "URL", env = "HARDPRUNE_STATE")]
     pub state: Option<String>,
 }

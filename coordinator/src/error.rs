@@ -91,7 +91,7 @@ impl RunError {
             Self::RegistryConfig(_) => ExitStatus::Usage,
             Self::Refused(_) | Self::Preflight(PreflightError::DatabaseInUse { .. }) => ExitStatus::Refused,
             Self::AfterDeletes(_) => ExitStatus::Stopped,
-            Self::Lock(LockError::Held { .. }) => ExitStatus::Locked,
+            Self::Lock(LockError::Held { .. } | LockError::Busy { .. }) => ExitStatus::Locked,
             Self::Lock(LockError::NotHonoured { .. }) => ExitStatus::Refused,
             Self::Preflight(PreflightError::NoRegistry { .. }) => ExitStatus::Usage,
             Self::Store(error) | Self::Preflight(PreflightError::Store(error)) => of_store(error),

@@ -72,15 +72,18 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     match cli.command {
-        Command::Check(args) => prune::prune(Mode::Check, args.run, prune::DeleteChoices::default()).await,
+        Command::Check(args) => {
+            prune::prune(Mode::Check, args.run, prune::DeleteChoices::default(), &arguments).await
+        }
         Command::Delete(args) => {
             let choices = prune::DeleteChoices {
                 assume_read_only: args.assume_read_only,
                 plan: args.plan,
                 resume: args.resume,
             };
-            prune::prune(Mode::Delete, args.run, choices).await
+            prune::prune(Mode::Delete, args.run, choices, &arguments).await
         }
         Command::Runs(args) => runs::runs(args).await,
         Command::Demo => demo::demo().await,

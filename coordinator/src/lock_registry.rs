@@ -47,6 +47,12 @@ pub enum LockError {
         /// When it can be taken over.
         lapses: jiff::Timestamp,
     },
+    /// Another run is taking or giving back the lock at this moment.
+    #[error("{registry} is being locked or unlocked by another run at this moment; try again")]
+    Busy {
+        /// The registry.
+        registry: String,
+    },
     /// The store does not keep two writers apart.
     #[error(
         "{registry} does not honour conditional writes (If-None-Match): two runs could own it at once. \
@@ -103,10 +109,9 @@ impl RegistryLock {
             Err(StoreError::ConditionNotMet { .. }) => {
                 return Err(match read_lock(&*registry).await? {
                     Some((document, _)) => held_by(&*registry, &document),
-                    None => LockError::Store(StoreError::ConditionNotMet {
-                        store: registry.identity().to_owned(),
-                        key: ADVISORY_KEY.to_owned(),
-                    }),
+                    None => LockError::Busy {
+                        registry: registry.identity().to_owned(),
+                    },
                 });
             }
             Err(error) => return Err(error.into()),

@@ -7,11 +7,12 @@ use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{PlanDocument, plan_key};
 use hardprune_common::state::{FileRef, StateError, StateStore, run_folder};
 use hardprune_common::store::Store;
+use hardprune_common::store::location::StorageLocation;
 
 use crate::cli::{OutputFormat, Resume, RunArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::open_stores::{NamedRegistry, named_state, user_state};
+use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
@@ -37,12 +38,17 @@ pub struct DeleteChoices {
     pub resume: Option<Resume>,
 }
 
-/// Checks or deletes.
+/// Checks or deletes. `arguments` are those of the command line, for the command that a check proposes.
 ///
 /// # Errors
 ///
 /// What ended the run before there was anything to report.
-pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<ExitStatus, RunError> {
+pub async fn prune(
+    mode: Mode,
+    args: RunArgs,
+    choices: DeleteChoices,
+    arguments: &[String],
+) -> Result<ExitStatus, RunError> {
     if mode == Mode::Delete && !choices.assume_read_only {
         return Err(RunError::Refused(
             "a blob that is pushed while orphans are deleted can be lost, so nothing may write to the registry meanwhile. \
@@ -61,18 +67,23 @@ pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
     let concurrency = args.registry.concurrency;
-    let registry = named.open(concurrency)?;
+    let registry = named.open()?;
     preflight(&*registry).await?;
     let state = match (&args.registry.state, mode) {
-        (Some(name), _) => named_state(name, concurrency)?,
+        (Some(name), _) => named_state(name, &named.options)?,
         (None, Mode::Check) => user_state()?,
-        (None, Mode::Delete) => named.open_state(concurrency)?,
+        (None, Mode::Delete) => named.open_state()?,
     };
 
     let record = match choices.resume {
         Some(resume) => resumed_record(&state, &*registry, resume).await?,
         None => new_record(mode, &args, choices, &*registry).await?,
     };
+    match &args.registry.state {
+        Some(name) => note_where(record.run, &StorageLocation::parse(name)?.display()).await,
+        None if mode == Mode::Delete => note_where(record.run, &named.location.display()).await,
+        None => {}
+    }
     let progress = Progress::on_standard_error();
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let reviewed = match record.options.plan {
@@ -108,7 +119,7 @@ pub async fn prune(mode: Mode, args: RunArgs, choices: DeleteChoices) -> Result<
     if mode == Mode::Delete {
         eprintln!("{}", cache_reminder(named.config.as_ref()));
     }
-    print_report(&report, args.output, &delete_command())?;
+    print_report(&report, args.output, &delete_command(arguments))?;
     Ok(status)
 }
 
@@ -297,9 +308,9 @@ async fn reviewed_plan(
 }
 
 /// The command that deletes what a check found: this one, with `delete`.
-fn delete_command() -> String {
+fn delete_command(arguments: &[String]) -> String {
     let mut words = vec!["hardprune".to_owned()];
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         // The check's own files would be written over.
         if matches!(
@@ -313,7 +324,7 @@ fn delete_command() -> String {
             .iter()
             .any(|name| argument.starts_with(name))
         {
-            words.push(quoted(&argument));
+            words.push(quoted(argument));
         }
     }
     words.push("--assume-read-only".to_owned());

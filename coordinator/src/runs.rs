@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key};
 use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
-use hardprune_common::store::Versioning;
+use hardprune_common::store::location::OpenOptions;
+use hardprune_common::store::{StoreError, Versioning};
 
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::open_stores::{NamedRegistry, named_state, user_state};
+use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
 use crate::outputs::planned_links;
 use crate::prune::{load_record, print_report};
 use crate::report::{Outcome, Report};
@@ -38,7 +39,7 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
 
 async fn list(args: &RunsListArgs) -> Result<ExitStatus, RunError> {
     let mut text = String::new();
-    for state in states(&args.place)? {
+    for state in states(&args.place).await? {
         let runs = list_runs(&state).await?;
         // Writing to a String does not fail.
         let _ = writeln!(text, "{} runs in {}", runs.len(), state.identity());
@@ -85,7 +86,7 @@ fn line(record: &RunRecord, report: Option<&Report>) -> String {
 
 async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
     let mut missing = None;
-    for state in states(&args.place)? {
+    for state in states(&args.place).await? {
         match load_record(&state, args.run).await {
             Ok(record) => {
                 let report = match saved_report(&state, args.run).await? {
@@ -104,14 +105,28 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
     Err(missing.unwrap_or_else(|| RunError::Usage("no state store was named".to_owned())))
 }
 
-/// The state stores to look in.
-fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
+/// The state stores to look in: the one that was named, or the user's own and those that runs were noted in.
+async fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
     if let Some(name) = &place.state {
-        return Ok(vec![named_state(name, CONCURRENCY)?]);
+        let options = OpenOptions {
+            concurrency: CONCURRENCY.into(),
+            ..OpenOptions::default()
+        };
+        return Ok(vec![named_state(name, &options)?]);
     }
-    let mut states = vec![user_state()?];
     if let Some(storage) = &place.registry {
-        states.push(named(storage)?.open_state(CONCURRENCY)?);
+        return Ok(vec![user_state()?, named(storage)?.open_state()?]);
+    }
+    let user = user_state()?;
+    let noted = noted_states(&user).await?;
+    let mut states = vec![user];
+    for name in noted {
+        match named(&name).and_then(|named| named.open_state()) {
+            Ok(state) => states.push(state),
+            // A folder that is gone took its runs along.
+            Err(RunError::Store(StoreError::NoSuchPlace { .. })) => {}
+            Err(error) => eprintln!("runs in {name} cannot be looked at from here: {error}"),
+        }
     }
     Ok(states)
 }
@@ -122,6 +137,8 @@ fn named(storage: &str) -> Result<NamedRegistry, RunError> {
         registry_config: None,
         concurrency: CONCURRENCY,
         state: None,
+        request_timeout: None,
+        retry_pause: None,
     })
 }
 
@@ -174,7 +191,7 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 /// its bucket keeps versions.
 async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
     let storage = record.registry.split(" at ").next().unwrap_or(&record.registry);
-    let registry = match named(storage).and_then(|named| named.open(CONCURRENCY)) {
+    let registry = match named(storage).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
             eprintln!(

@@ -175,7 +175,7 @@ impl S3Server {
         self.shared.content.now()
     }
 
-    /// Puts the store's clock forward: what waits for a lease to lapse need not wait.
+    /// Sets the store's clock forward, as if so much time had passed there.
     pub fn advance_clock(&self, by: Duration) {
         self.shared.content.advance_clock(by);
     }

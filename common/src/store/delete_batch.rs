@@ -75,6 +75,7 @@ pub enum KeyOutcome {
     Failed(String),
     /// The request was sent and its end is not known: the object may or may not be there.
     Unknown(String),
-    /// The store refused the request as a whole because there are too many (429, 503): ask again later.
+    /// Nothing was done, and asking again later may help: the store has too many requests (429, 503), or the request
+    /// could not be sent at all.
     Throttled,
 }

@@ -36,7 +36,6 @@ const DELETE_BATCH: usize = 1000;
 pub struct FilesystemStore {
     root: PathBuf,
     identity: String,
-    durable: bool,
     requests: Arc<RequestCounter>,
 }
 
@@ -66,7 +65,6 @@ impl FilesystemStore {
         Ok(Self {
             root: canonical,
             identity,
-            durable: false,
             requests: Arc::default(),
         })
     }
@@ -80,13 +78,6 @@ impl FilesystemStore {
         fs::create_dir_all(root)
             .map_err(|error| io_error(&root.display().to_string(), "create", "", error))?;
         Self::open(root)
-    }
-
-    /// Makes every write survive a power failure (`fsync`).
-    #[must_use]
-    pub fn durable(mut self) -> Self {
-        self.durable = true;
-        self
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -185,7 +176,7 @@ impl FilesystemStore {
                 .mode(0o640)
                 .open(&beside)?;
             file.write_all(bytes)?;
-            if self.durable { file.sync_all() } else { Ok(()) }
+            Ok(())
         })();
         let placed = written.map_err(error).and_then(|()| match condition {
             PutCondition::Always => fs::rename(&beside, &path).map_err(error),
@@ -206,11 +197,6 @@ impl FilesystemStore {
             let _ = fs::remove_file(&beside);
         }
         placed?;
-        if self.durable {
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(error)?;
-        }
         Ok(version_of(bytes))
     }
 }
@@ -293,6 +279,14 @@ impl Store for FilesystemStore {
 
     fn versioning(&self) -> Versioning {
         Versioning::NotSeen
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.blocking(|store| {
+            let root = File::open(&store.root).map_err(|error| store.error("flush", "", error))?;
+            rustix::fs::syncfs(root).map_err(|error| store.error("flush", "", error.into()))
+        })
+        .await
     }
 
     async fn lock_exclusively(&self, key: &str) -> Result<Option<ExclusiveLock>, StoreError> {

@@ -79,11 +79,12 @@ pub(super) struct Content {
     state: RwLock<State>,
     versioned: bool,
     honours_conditions: bool,
-    clock_offset: RwLock<SignedDuration>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The store's time minus the machine's.
+    clock_offset: SignedDuration,
     objects: BTreeMap<String, Arc<Object>>,
     last_version: u64,
     hidden_bytes: u64,
@@ -92,25 +93,28 @@ struct State {
 impl Content {
     pub(super) fn new(versioned: bool, honours_conditions: bool, clock_offset: SignedDuration) -> Self {
         Self {
-            state: RwLock::default(),
+            state: RwLock::new(State {
+                clock_offset,
+                ..State::default()
+            }),
             versioned,
             honours_conditions,
-            clock_offset: RwLock::new(clock_offset),
         }
     }
 
     /// Returns the store's time, which may differ from the machine's.
     pub(super) fn now(&self) -> Timestamp {
         let machine = hardprune_common::clock::machine_now();
-        let offset = *self.clock_offset.read().unwrap_or_else(PoisonError::into_inner);
-        machine.saturating_add(offset).unwrap_or(machine)
+        machine
+            .saturating_add(self.read().clock_offset)
+            .unwrap_or(machine)
     }
 
-    /// Puts the store's clock forward.
+    /// Sets the store's clock forward; no object gets another time.
     pub(super) fn advance_clock(&self, by: Duration) {
         let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-        let mut offset = self.clock_offset.write().unwrap_or_else(PoisonError::into_inner);
-        *offset = offset.saturating_add(by);
+        let mut state = self.write();
+        state.clock_offset = state.clock_offset.saturating_add(by);
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<Object>> {

@@ -1,0 +1,13 @@
+//! `hardprune check` and `hardprune delete` from end to end: the built program on registries that Debian's
+//! `docker-registry` filled and serves, in folders and on S3.
+
+#[path = "prune/kept_and_purged.rs"]
+mod kept_and_purged;
+#[path = "prune/orphans.rs"]
+mod orphans;
+#[path = "prune/reviewed.rs"]
+mod reviewed;
+#[path = "prune/scene.rs"]
+mod scene;
+#[path = "prune/untagged.rs"]
+mod untagged;
