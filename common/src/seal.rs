@@ -56,6 +56,9 @@ pub struct MarkDocument {
     pub seed: FilterSeed,
     /// A filter for every shard that has references, dangling links or blobs.
     pub filters: Vec<ShardFilter>,
+    /// Keys of the blob space that lie beside the folders of shards: left alone.
+    #[serde(default)]
+    pub stray_keys: u64,
 }
 
 /// Why something cannot be sealed.

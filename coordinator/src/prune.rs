@@ -194,7 +194,11 @@ async fn resumed_record(
         Resume::Auto => {
             let mut latest = None;
             for run in list_runs(state).await?.into_iter().rev() {
-                let record = load_record(state, run).await?;
+                let record = match load_record(state, run).await {
+                    // It died before it had written down what it is, so before it did anything.
+                    Err(RunError::NoSuchRun { .. }) => continue,
+                    result => result?,
+                };
                 if record.mode == Mode::Delete && !record.ended && record.registry == registry.identity() {
                     latest = Some(record);
                     break;

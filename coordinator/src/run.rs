@@ -130,6 +130,8 @@ impl Run {
         let registry_identity = self.registry.identity().to_owned();
         let dispatcher = Dispatcher::new(&publisher, epoch.clone(), registry_identity, self.stop.clone());
 
+        // The lock was written: where versions are kept, its answer has said so, hours before a mark would end.
+        self.refuse_versioned()?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers * 4).await?;

@@ -1,7 +1,9 @@
 //! From a task to its report.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use hardprune_common::queue::TaskConsumer;
 use hardprune_common::task::{Findings, MESSAGE_VERSION, Task, TaskReport, Work};
 use tracing::{Instrument, debug, info_span};
@@ -13,14 +15,14 @@ use crate::{delete_blobs, mark_range, plan_shard};
 pub async fn work(context: Arc<WorkerContext>, queue: Arc<dyn TaskConsumer>) {
     while let Some(task) = queue.next_task().await {
         let span = info_span!("task", run = %task.epoch.run, epoch = task.epoch.number, task = task.id);
-        let result = async {
-            debug!("task begins");
-            let result = run_task(&context, &task).await;
-            debug!(done = result.is_ok(), "task ends");
-            result
-        }
-        .instrument(span)
-        .await;
+        debug!(parent: &span, "task begins");
+        // What panicked is one attempt at a task, not a worker that is never heard of again. It leaves nothing half done
+        // in memory: all that attempts share is behind locks that a panic does not poison.
+        let attempt = AssertUnwindSafe(run_task(&context, &task).instrument(span.clone())).catch_unwind();
+        let result = attempt
+            .await
+            .unwrap_or_else(|_| Err(TaskError::Lost("it panicked".to_owned())));
+        debug!(parent: &span, done = result.is_ok(), "task ends");
         let report = TaskReport {
             version: MESSAGE_VERSION,
             task: task.id,
