@@ -14,9 +14,10 @@ use serde_json::Value;
 use crate::scene::{Place, json_lines, number, report};
 
 /// 1024 and 512 bytes that nothing references.
-fn two_orphans(place: &Place) {
-    place.add_orphan(&[1; 1024], Some("some/app")).unwrap();
-    place.add_orphan(&[2; 512], None).unwrap();
+fn two_orphans(place: &Place) -> Result<()> {
+    place.add_orphan(&[1; 1024], Some("some/app"))?;
+    place.add_orphan(&[2; 512], None)?;
+    Ok(())
 }
 
 fn last_lines(text: &str, count: usize) -> Vec<&str> {
@@ -48,7 +49,7 @@ fn quoted_command(closing: &str) -> Result<&str> {
 #[test]
 fn the_closing_lines_are_those_that_operators_know_and_the_command_in_them_deletes() {
     let place = Place::folder().unwrap();
-    two_orphans(&place);
+    two_orphans(&place).unwrap();
     let hardprune = place.hardprune().unwrap();
     let checked = hardprune.run(&["check", &place.argument()]).unwrap();
     assert_eq!(checked.status, 0, "{checked:?}");
@@ -124,7 +125,7 @@ fn the_command_to_paste_survives_names_that_a_shell_would_take_apart_and_leaves_
 #[test]
 fn without_the_promise_that_nothing_is_written_delete_refuses_and_says_why() {
     let place = Place::folder().unwrap();
-    two_orphans(&place);
+    two_orphans(&place).unwrap();
     let before = place.snapshot().unwrap();
     let hardprune = place.hardprune().unwrap();
     let refused = hardprune.run(&["delete", &place.argument()]).unwrap();
@@ -346,7 +347,7 @@ fn metrics(text: &str) -> Result<BTreeMap<String, String>> {
 #[test]
 fn json_logs_are_json_lines_and_stay_off_standard_output() {
     let place = Place::folder().unwrap();
-    two_orphans(&place);
+    two_orphans(&place).unwrap();
     let hardprune = place.hardprune().unwrap();
     let arguments = [
         "delete",

@@ -2,7 +2,7 @@
 //! must not be pruned is refused.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
@@ -130,7 +130,7 @@ fn no_secret_is_shown(
     let mut kept = 0;
     for (storage, own) in [(&home as &dyn Storage, ""), (place, "hardprune/")] {
         for key in storage.keys()?.into_keys().filter(|key| key.starts_with(own)) {
-            if PathBuf::from(config) == hardprune.home().join(&key) {
+            if hardprune.home().join(&key) == Path::new(config) {
                 continue;
             }
             let bytes = storage.get(&key)?.context("a file went")?;

@@ -1,13 +1,14 @@
 //! Reports are what `docs/report.schema.json` says, and the schema says all that is in them.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::generate::{Shape, generate};
-use hardprune_tests::storage_writer::{Storage, blob_key};
+use hardprune_tests::storage_writer::{Storage, blob_key, revision_link_key};
 use serde_json::Value;
 
-use crate::scene::{Place, report};
+use crate::scene::{Place, THREE_DAYS, report};
 
 const SCHEMA: &str = include_str!("../../../docs/report.schema.json");
 
@@ -75,6 +76,33 @@ fn reports_are_valid_with_problems_and_without_of_checks_deletes_and_refusals() 
         deleted["problems"]["first"].as_array().unwrap().len(),
         1,
         "{deleted}"
+    );
+}
+
+#[test]
+fn a_refused_run_has_a_valid_report_too_and_it_says_why() {
+    let place = Place::s3("").unwrap();
+    let revision = place.add_orphan(b"{}", None).unwrap();
+    let link = revision_link_key("harbor/app", &revision);
+    let old = SystemTime::now() - THREE_DAYS;
+    place.put(&link, revision.as_bytes(), old).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let argument = place.argument();
+    let refused = hardprune.run(&["check", &argument, "--delete-untagged"]).unwrap();
+    assert_eq!(refused.status, 3, "{refused:?}");
+    let run = refused
+        .stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("run ")?.split(' ').next());
+    let shown = hardprune.report(0, &["runs", "show", run.unwrap()]).unwrap();
+    ensure_valid(&shown).unwrap();
+    assert_eq!(shown["outcome"], "refused");
+    assert!(
+        shown["error"]
+            .as_str()
+            .unwrap()
+            .contains("--accept-untagged-repositories"),
+        "{shown:#}"
     );
 }
 
