@@ -296,12 +296,12 @@ async fn reviewed_plan(
         key: file.key,
         problem: error.to_string(),
     })?;
-    let files = document.unlink.iter_mut().chain(
-        document
-            .shards
-            .iter_mut()
-            .flat_map(|shard| &mut shard.findings.parts),
-    );
+    // Dangling links are reviewed shard by shard; those of all together are only for carrying them out.
+    let shards = document.shards.iter_mut().map(|shard| &mut shard.findings);
+    let files = document
+        .unlink
+        .iter_mut()
+        .chain(shards.flat_map(|found| found.dangling.iter_mut().chain(&mut found.parts)));
     for (place, file) in files.enumerate() {
         let bytes = source.read(file).await?;
         *file = state

@@ -32,7 +32,7 @@ use crate::report::{Outcome, Report, Seconds};
 use crate::run_record::{Mode, RunRecord};
 use crate::seal::{SealOptions, seal, survey_blob_space};
 use crate::sweep::sweep;
-use crate::unlink::unlink;
+use crate::unlink::Unlink;
 use crate::{mark, plan, retention, settle};
 
 /// What a run works with.
@@ -214,7 +214,8 @@ impl Run {
         failpoint::here("after-lock-allows").await;
 
         let stage = clock::monotonic_now();
-        let unlinked = unlink(&dispatcher, sealed_plan, &self.progress).await?;
+        let (dead, dangling) = Unlink::stages(sealed_plan.document());
+        let unlinked = dead.carry_out(&dispatcher, &self.progress).await?;
         found.seconds.unlink = clock::since(stage).as_secs_f64();
         found.problems.extend(unlinked.problems);
         found.held_back = !unlinked.complete;
@@ -225,6 +226,11 @@ impl Run {
         );
         failpoint::here("after-unlink").await;
         if unlinked.complete {
+            // A link that cannot go holds no blob back: it leads nowhere then, and the next run sees it again.
+            let links = dangling.carry_out(&dispatcher, &self.progress).await?;
+            found.problems.extend(links.problems);
+            found.seconds.unlink = clock::since(stage).as_secs_f64();
+            failpoint::here("after-dangling").await;
             let stage = clock::monotonic_now();
             let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
