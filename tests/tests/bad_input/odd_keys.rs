@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use hardprune_tests::content::digest_of;
 use hardprune_tests::storage_writer::blob_key;
@@ -298,6 +299,9 @@ fn a_repository_whose_name_is_no_utf_8_keeps_what_it_needs() {
         );
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, digest).unwrap();
+        let ten_days_ago = SystemTime::now() - Duration::from_secs(10 * 86_400);
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(ten_days_ago).unwrap();
         path
     };
     let links = [
@@ -306,8 +310,7 @@ fn a_repository_whose_name_is_no_utf_8_keeps_what_it_needs() {
         link(&[b"_layers"], &image.layer.digest),
         link(&[b"_layers"], &dangling.digest),
     ];
-    // The links are new, so this one keeps its blob, too.
-    let report = scene.prunes_exactly(&[]).unwrap();
+    let report = scene.prunes_exactly(&[&dangling]).unwrap();
     assert_eq!(number(&report, "/problems/total"), 0, "{report:#}");
     for path in &links {
         assert!(path.exists(), "{path:?}");
