@@ -10,6 +10,9 @@ CARGO ?= cargo
 # Servers that the tests start themselves, as COMMAND:DEBIAN-PACKAGE.
 TEST_SERVERS := docker-registry:docker-registry
 
+# For `make bench`: `--quick` takes a minute and writes to target/benchmarks.md.
+BENCH_ARGUMENTS ?=
+
 # Seconds that `make fuzz` spends on each target.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := keys links manifests registry_config
@@ -55,7 +58,8 @@ nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install cargo-nextest --locked
 
 bench: test-servers ## Measure against the stock collector, side by side, into docs/benchmarks.md
-	$(CARGO) run --release --package hardprune-tests --bin bench
+	$(CARGO) build --release --bin hardprune
+	$(CARGO) run --release --package hardprune-tests --bin bench -- $(BENCH_ARGUMENTS)
 
 # New inputs go to the target folder; a good one is copied to tests/fuzz/corpus by hand, under a name that says why.
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs cargo-fuzz and a C++ compiler; stable Rust will do)

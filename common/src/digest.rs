@@ -128,7 +128,15 @@ impl Digest {
     /// The hash as lower-case hex digits.
     #[must_use]
     pub fn hex(&self) -> String {
-        hex::encode(self.hash())
+        self.with_hex(str::to_owned)
+    }
+
+    /// Hands the hash's hex digits on without a string for them: every key of a listing is looked at this way.
+    fn with_hex<T>(&self, take: impl FnOnce(&str) -> T) -> T {
+        let mut digits = [0; 128];
+        let digits = &mut digits[..2 * self.algorithm.hash_len()];
+        hex::encode_to_slice(self.hash(), digits).expect("two digits for each byte of the hash");
+        take(str::from_utf8(digits).expect("hex digits are ASCII"))
     }
 }
 
@@ -170,7 +178,9 @@ fn shorten(text: &str) -> String {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        self.with_hex(|digits| f.write_str(digits))
     }
 }
 

@@ -24,12 +24,14 @@ pub fn parse_link(content: &[u8]) -> Result<Digest, DigestError> {
 /// of it says nothing. Where this is false the link must be read; where it is true it need not be.
 #[must_use]
 pub fn link_fits(digest: &Digest, size: u64, etag: Option<&str>) -> bool {
-    let text = digest.to_string();
-    if size != text.len() as u64 {
+    let algorithm = digest.algorithm();
+    if size != (algorithm.name().len() + 1 + 2 * algorithm.hash_len()) as u64 {
         return false;
     }
     match etag {
-        Some(etag) if is_md5(etag) => etag.eq_ignore_ascii_case(&hex::encode(Md5::digest(text.as_bytes()))),
+        Some(etag) if is_md5(etag) => {
+            etag.eq_ignore_ascii_case(&hex::encode(Md5::digest(digest.to_string().as_bytes())))
+        }
         _ => true,
     }
 }

@@ -60,12 +60,7 @@ impl ShardDigits {
     /// The shard that a digest belongs to.
     #[must_use]
     pub fn shard_of(self, digest: &Digest) -> Shard {
-        let mut hex = digest.hex();
-        hex.truncate(self.0);
-        Shard {
-            algorithm: digest.algorithm(),
-            hex,
-        }
+        self.shard_at(digest.algorithm(), self.index_of(digest))
     }
 
     /// The place of a digest's shard among those of its algorithm, from 0.
@@ -115,7 +110,20 @@ impl Shard {
     /// Whether a digest belongs to it.
     #[must_use]
     pub fn contains(&self, digest: &Digest) -> bool {
-        digest.algorithm() == self.algorithm && digest.hex().starts_with(&self.hex)
+        let digit = |place: usize| {
+            let byte = digest.hash()[place / 2];
+            b"0123456789abcdef"[usize::from(if place.is_multiple_of(2) {
+                byte >> 4
+            } else {
+                byte & 15
+            })]
+        };
+        digest.algorithm() == self.algorithm
+            && self
+                .hex
+                .bytes()
+                .enumerate()
+                .all(|(place, wanted)| digit(place) == wanted)
     }
 }
 

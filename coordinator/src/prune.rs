@@ -202,7 +202,11 @@ async fn resumed_record(
         Resume::Auto => {
             let mut latest = None;
             for run in list_runs(state).await?.into_iter().rev() {
-                let record = load_record(state, run).await?;
+                let record = match load_record(state, run).await {
+                    // It died before it had written down what it is, so before it did anything.
+                    Err(RunError::NoSuchRun { .. }) => continue,
+                    result => result?,
+                };
                 if record.mode == Mode::Delete && !record.ended && record.registry == registry.identity() {
                     latest = Some(record);
                     break;
@@ -336,7 +340,7 @@ fn delete_command(arguments: &[String]) -> String {
 }
 
 /// Quotes a word for a shell, where it needs that.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

@@ -138,6 +138,11 @@ impl Run {
         let ranges = mark::cut_ranges(&*self.registry, self.workers * 4).await?;
         let marked = mark::mark(&dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
+        info!(
+            ranges = marked.len(),
+            seconds = found.seconds.mark,
+            "repositories are marked"
+        );
         failpoint::here("after-mark").await;
         self.refuse_untagged(&marked)?;
         self.refuse_versioned()?;
@@ -163,6 +168,8 @@ impl Run {
         let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
         self.record.shard_digits = Some(sealed_mark.document().shard_digits);
         found.seconds.seal = clock::since(stage).as_secs_f64();
+        let document = sealed_mark.document();
+        info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
         failpoint::here("after-seal").await;
         let sealed_mark = found.mark.insert(sealed_mark);
 
@@ -182,6 +189,8 @@ impl Run {
             latest.sealed_plan = Some(sealed_plan.file().sha256);
         }
         let sealed_plan = &*found.plan.insert(sealed_plan);
+        let orphaned = sealed_plan.document().totals.orphaned;
+        info!(sha256 = %sealed_plan.file().sha256, orphaned, seconds = found.seconds.plan, "the plan is sealed");
         self.outputs
             .write_candidates(&self.state, sealed_plan.document())
             .await?;
@@ -210,11 +219,21 @@ impl Run {
         found.seconds.unlink = clock::since(stage).as_secs_f64();
         found.problems.extend(unlinked.problems);
         found.held_back = !unlinked.complete;
+        info!(
+            complete = unlinked.complete,
+            seconds = found.seconds.unlink,
+            "links of dead manifests are removed"
+        );
         failpoint::here("after-unlink").await;
         if unlinked.complete {
             let stage = clock::monotonic_now();
             let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
+            info!(
+                failed_tasks = failed.len(),
+                seconds = found.seconds.sweep,
+                "shards are swept"
+            );
             found.problems.extend(failed);
         }
         if !found.problems.is_empty() {

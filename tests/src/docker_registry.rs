@@ -165,16 +165,7 @@ pub async fn garbage_collect(
     delete_untagged: bool,
 ) -> Result<GarbageCollection> {
     let folder = tempfile::tempdir().context("making a folder for the collector's configuration")?;
-    let path = folder.path().join("config.yml");
-    config.write(&path, "127.0.0.1:0")?;
-    let mut command = command()?;
-    command.arg("garbage-collect").arg(&path).stdin(Stdio::null());
-    if dry_run {
-        command.arg("--dry-run");
-    }
-    if delete_untagged {
-        command.arg("--delete-untagged");
-    }
+    let command = collector(config, folder.path(), dry_run, delete_untagged)?;
     let started = Instant::now();
     let mut command = tokio::process::Command::from(command);
     let output = command
@@ -193,7 +184,33 @@ pub async fn garbage_collect(
     })
 }
 
-fn eligible(stdout: &str) -> BTreeSet<String> {
+/// The stock collector, ready to run on the storage of a configuration, which is written to a folder.
+///
+/// # Errors
+///
+/// A machine without the program.
+pub fn collector(
+    config: &RegistryConfig,
+    folder: &Path,
+    dry_run: bool,
+    delete_untagged: bool,
+) -> Result<Command> {
+    let path = folder.join("config.yml");
+    config.write(&path, "127.0.0.1:0")?;
+    let mut command = command()?;
+    command.arg("garbage-collect").arg(&path).stdin(Stdio::null());
+    if dry_run {
+        command.arg("--dry-run");
+    }
+    if delete_untagged {
+        command.arg("--delete-untagged");
+    }
+    Ok(command)
+}
+
+/// The digests that the stock collector's output calls eligible for deletion.
+#[must_use]
+pub fn eligible(stdout: &str) -> BTreeSet<String> {
     stdout
         .lines()
         .filter_map(|line| line.strip_prefix("blob eligible for deletion: "))

@@ -1,5 +1,6 @@
 //! Fixtures, simulators and the independent checker that hardprune's end-to-end tests and benchmarks stand on.
 
+pub mod bench;
 pub mod checker;
 pub mod content;
 pub mod docker_registry;

@@ -5,13 +5,19 @@
 
 use std::ffi::CString;
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, open, openat, statat};
+use rustix::io::Errno;
 
 use super::{FilesystemStore, PAGE};
 use crate::store::{FolderPage, ListRange, ListedObject, RequestKind, StoreError};
+
+/// Names of a folder are read through a buffer of this many bytes.
+const NAMES_BUFFER: usize = 32 * 1024;
 
 type Send<'s> = &'s mut dyn FnMut(Result<Vec<ListedObject>, StoreError>) -> bool;
 
@@ -29,6 +35,7 @@ pub(super) fn walk(store: &FilesystemStore, range: &ListRange, send: Send<'_>) {
         range,
         send,
         page: Vec::with_capacity(PAGE),
+        names: names_buffer(),
         ancestors: Vec::new(),
     };
     match walk.run() {
@@ -49,8 +56,9 @@ struct Walk<'w> {
     range: &'w ListRange,
     send: Send<'w>,
     page: Vec<ListedObject>,
-    /// Device and inode of the folders being read, so that a symbolic link to one of them ends there.
-    ancestors: Vec<(u64, u64)>,
+    names: NamesBuffer,
+    /// The folders being read, so that a symbolic link to one of them ends there.
+    ancestors: Vec<Rc<OwnedFd>>,
 }
 
 /// One name in a folder.
@@ -92,8 +100,8 @@ impl Walk<'_> {
         for part in folder.split('/').filter(|part| !part.is_empty()) {
             fd = match openat(&fd, part, folder_flags() | follow, Mode::empty()) {
                 Ok(fd) => fd,
-                Err(rustix::io::Errno::NOENT) => return Ok(None),
-                Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::LOOP | Errno::NOTDIR) => {
                     let problem = format!(
                         "{part:?} in {folder:?} is a symbolic link or no folder; nothing behind a symbolic link is \
                          ever deleted: mount it there instead"
@@ -108,19 +116,34 @@ impl Walk<'_> {
     }
 
     fn folder(&mut self, fd: OwnedFd, key: &str, exact: bool) -> Result<(), Stop> {
-        let entries = read_entries(self.store, &fd, key).map_err(Stop::Failed)?;
-        if self.range.follow_symbolic_links {
-            let stat = fstat(&fd).map_err(|error| self.failed("list", key, error.into()))?;
-            if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) {
-                return Ok(());
-            }
-            self.ancestors.push((stat.st_dev, stat.st_ino));
+        let entries = read_entries(self.store, &fd, key, &mut self.names).map_err(Stop::Failed)?;
+        // Without a symbolic link on the way there is no way back to where the walk has been.
+        if !exact
+            && self
+                .is_ancestor(&fd)
+                .map_err(|error| self.failed("list", key, error.into()))?
+        {
+            return Ok(());
         }
+        let fd = Rc::new(fd);
+        self.ancestors.push(Rc::clone(&fd));
         for entry in entries {
             self.entry(&fd, key, exact, &entry)?;
         }
         self.ancestors.pop();
         Ok(())
+    }
+
+    /// Whether a folder is one of those being read.
+    fn is_ancestor(&self, folder: &OwnedFd) -> Result<bool, Errno> {
+        let folder = fstat(folder)?;
+        for ancestor in &self.ancestors {
+            let ancestor = fstat(ancestor)?;
+            if (ancestor.st_dev, ancestor.st_ino) == (folder.st_dev, folder.st_ino) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn entry(&mut self, fd: &OwnedFd, folder: &str, exact: bool, entry: &Entry) -> Result<(), Stop> {
@@ -142,7 +165,7 @@ impl Walk<'_> {
             return match openat(fd, &entry.name, folder_flags() | follow, Mode::empty()) {
                 Ok(fd) => self.folder(fd, &key, exact),
                 // Gone since its name was read.
-                Err(rustix::io::Errno::NOENT) => Ok(()),
+                Err(Errno::NOENT) => Ok(()),
                 Err(error) => Err(self.failed("list", &key, error.into())),
             };
         }
@@ -161,13 +184,13 @@ impl Walk<'_> {
         let stat = match statat(fd, &entry.name, flags) {
             Ok(stat) => stat,
             // A link to nothing is something that is there; anything else is gone since its name was read.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) if entry.is_link => {
+            Err(Errno::NOENT | Errno::LOOP) if entry.is_link => {
                 match statat(fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) => stat,
                     Err(_) => return Ok(()),
                 }
             }
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(self.failed("list", &key, error.into())),
         };
         self.page.push(ListedObject {
@@ -219,13 +242,33 @@ fn modified(stat: &Stat) -> Timestamp {
     Timestamp::new(stat.st_mtime, nanoseconds).unwrap_or(Timestamp::MAX)
 }
 
+/// Where the kernel writes the names of a folder.
+type NamesBuffer = Box<[MaybeUninit<u8>]>;
+
+fn names_buffer() -> NamesBuffer {
+    Box::new_uninit_slice(NAMES_BUFFER)
+}
+
 /// Reads a folder's names, in the order of the keys below them.
-fn read_entries(store: &FilesystemStore, fd: &OwnedFd, key: &str) -> Result<Vec<Entry>, StoreError> {
+fn read_entries(
+    store: &FilesystemStore,
+    fd: &OwnedFd,
+    key: &str,
+    names: &mut NamesBuffer,
+) -> Result<Vec<Entry>, StoreError> {
     store.requests.add(RequestKind::List, 1);
-    let error = |error: rustix::io::Errno| store.error("list", key, error.into());
+    let error = |error: Errno| store.error("list", key, error.into());
     let mut entries = Vec::new();
-    for entry in Dir::read_from(fd).map_err(error)? {
-        let entry = entry.map_err(error)?;
+    // Read straight from the folder at hand: opening it a second time would cost as much as reading it.
+    let mut folder = RawDir::new(fd, names);
+    while let Some(entry) = folder.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(Errno::INTR) => continue,
+            // Removed since it was opened.
+            Err(Errno::NOENT) => break,
+            Err(errno) => return Err(error(errno)),
+        };
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
@@ -234,7 +277,7 @@ fn read_entries(store: &FilesystemStore, fd: &OwnedFd, key: &str) -> Result<Vec<
         if kind == FileType::Unknown {
             match statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => kind = FileType::from_raw_mode(stat.st_mode),
-                Err(rustix::io::Errno::NOENT) => continue,
+                Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(error(errno)),
             }
         }
@@ -278,7 +321,7 @@ pub(super) fn read_folder(store: &FilesystemStore, folder: &str) -> Result<Folde
         Err(errno) => return Err(error(errno.into())),
     };
     let mut page = FolderPage::default();
-    for entry in read_entries(store, &fd, folder)? {
+    for entry in read_entries(store, &fd, folder, &mut names_buffer())? {
         let key = format!("{folder}{}", entry.name.to_string_lossy());
         if entry.is_folder {
             page.folders.push(format!("{key}/"));

@@ -1,0 +1,89 @@
+//! The benchmarks: hardprune and the stock collector side by side on the same registries, in one run.
+//!
+//! Each measures time and peak memory from outside, and checks the truth of every run: what is called an orphan is one,
+//! and after a delete everything live is complete and the freed bytes are exact.
+
+pub mod document;
+pub mod filesystem;
+pub mod machine;
+pub mod measure;
+pub mod s3;
+pub mod verdict;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::generate::Shape;
+
+/// How much is measured.
+#[derive(Debug, Clone)]
+pub struct Effort {
+    /// Where registries are made: on a disk, so that a cold cache can be measured.
+    pub work_folder: PathBuf,
+    /// Runs of each program that are over in seconds.
+    pub rounds: usize,
+    /// Runs of each program with a cold cache, and of each delete.
+    pub few_rounds: usize,
+    /// Runs of the stock collector on S3, a minute or more each.
+    pub slow_rounds: usize,
+    /// The registry in a folder.
+    pub filesystem: Shape,
+    /// The registry on the S3 server.
+    pub s3: Shape,
+}
+
+impl Effort {
+    /// What the published figures are measured with.
+    #[must_use]
+    pub fn full(work_folder: PathBuf) -> Self {
+        Self {
+            work_folder,
+            rounds: 7,
+            few_rounds: 3,
+            slow_rounds: 2,
+            filesystem: Shape::filesystem_benchmark(),
+            s3: Shape::s3_benchmark(),
+        }
+    }
+
+    /// Small registries and few runs: shows that the benchmark works, and roughly where things stand.
+    #[must_use]
+    pub fn quick(work_folder: PathBuf) -> Self {
+        let filesystem = Shape {
+            repositories: 90,
+            images: 500,
+            orphans: 1_000,
+            signatures: 10,
+            ..Shape::filesystem_benchmark()
+        };
+        let s3 = Shape {
+            repositories: 20,
+            images: 100,
+            orphans: 200,
+            signatures: 5,
+            ..Shape::s3_benchmark()
+        };
+        Self {
+            work_folder,
+            rounds: 3,
+            few_rounds: 1,
+            slow_rounds: 1,
+            filesystem,
+            s3,
+        }
+    }
+}
+
+/// Reads a figure of hardprune's report.
+///
+/// # Errors
+///
+/// A report without it.
+pub fn figure(report: &Value, pointer: &str) -> Result<u64> {
+    report
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .with_context(|| format!("the report has no {pointer}: {report}"))
+}

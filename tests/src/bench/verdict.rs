@@ -1,0 +1,85 @@
+//! What was measured beside what was to be reached.
+
+use super::measure::Series;
+
+/// Two programs that did the same, side by side.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What they did.
+    pub what: String,
+    /// The stock collector.
+    pub stock: Series,
+    /// hardprune.
+    pub product: Series,
+    /// How many times faster hardprune is to be; nothing is asked of some.
+    pub wanted_ratio: Option<f64>,
+}
+
+impl Comparison {
+    /// How many times faster hardprune is, by the medians.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.stock.median_seconds() / self.product.median_seconds()
+    }
+
+    /// Whether it is as much faster as asked.
+    #[must_use]
+    pub fn reached(&self) -> Option<bool> {
+        self.wanted_ratio.map(|wanted| self.ratio() >= wanted)
+    }
+}
+
+/// A figure that must not be exceeded.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// What is counted.
+    pub what: String,
+    /// How many there were.
+    pub found: u64,
+    /// How many there may be.
+    pub most: u64,
+    /// Where the bound comes from.
+    pub because: String,
+}
+
+impl Bound {
+    /// Whether it is kept.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        self.found <= self.most
+    }
+}
+
+/// What one registry's benchmark found.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// What the registry is.
+    pub registry: String,
+    /// Programs side by side.
+    pub comparisons: Vec<Comparison>,
+    /// What plain tools need for less.
+    pub yardsticks: Vec<(String, Series)>,
+    /// Figures with bounds.
+    pub bounds: Vec<Bound>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// No process may need more memory than this.
+pub const MOST_MEMORY: u64 = 128 << 20;
+
+impl Findings {
+    /// Adds the bound on memory, over all of hardprune's runs.
+    pub fn bound_memory(&mut self) {
+        let most = self
+            .comparisons
+            .iter()
+            .map(|comparison| comparison.product.peak_bytes());
+        self.bounds.push(Bound {
+            what: "peak memory of hardprune, bytes".to_owned(),
+            found: most.max().unwrap_or(0),
+            most: MOST_MEMORY,
+            because: "128 MiB".to_owned(),
+        });
+    }
+}
