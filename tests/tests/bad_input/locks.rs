@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hardprune_tests::program::Finished;
 use serde_json::{Value, json};
 
-use crate::scene::{EVERYWHERE, On, Scene, allowing_lock, number, says, wait_until};
+use crate::scene::{EVERYWHERE, On, Scene, Snapshot, allowing_lock, number, says, wait_until};
 
 /// A delete under way, ended for good when dropped.
 struct Running(Option<Child>);
@@ -113,26 +113,22 @@ fn the_second_of_two_runs_says_who_holds_the_lock_since_when() {
 }
 
 /// Resumes the run of a dead owner; its accounts must be exact.
-fn resumes_exactly(scene: &Scene, before: &crate::scene::Snapshot) {
-    let report = scene.report(0, "delete", &["--resume", "auto"]).unwrap();
-    let gone = before.gone(scene).unwrap();
-    assert_eq!(gone.removed_blobs(), scene.truth.orphans);
-    assert_eq!(number(&report, "/epochs"), 2, "{report:#}");
-    assert_eq!(
-        number(&report, "/blobs/deleted"),
+fn resumes_exactly(scene: &Scene, before: &Snapshot) -> Result<()> {
+    let report = scene.report(0, "delete", &["--resume", "auto"])?;
+    let gone = before.gone(scene)?;
+    let (orphans, links) = (
         scene.truth.orphans.len() as u64,
-        "{report:#}"
-    );
-    assert_eq!(
-        number(&report, "/bytes/freed"),
-        scene.truth.orphan_bytes(),
-        "{report:#}"
-    );
-    assert_eq!(
-        number(&report, "/links/layer"),
         scene.truth.dangling_links.len() as u64,
+    );
+    ensure!(gone.removed_blobs() == scene.truth.orphans, "{gone:?}");
+    ensure!(number(&report, "/epochs") == 2, "{report:#}");
+    ensure!(number(&report, "/blobs/deleted") == orphans, "{report:#}");
+    ensure!(
+        number(&report, "/bytes/freed") == scene.truth.orphan_bytes(),
         "{report:#}"
     );
+    ensure!(number(&report, "/links/layer") == links, "{report:#}");
+    Ok(())
 }
 
 #[test]
@@ -154,7 +150,7 @@ fn on_a_folder_the_run_of_a_dead_owner_is_resumed_at_once() {
     let (first, _) = Running::start(&scene, "delete-after-request=3*off->sleep(600000)").unwrap();
     wait_until("something that went", || Ok(before.is_unchanged(&scene).is_err())).unwrap();
     first.kill().unwrap();
-    resumes_exactly(&scene, &before);
+    resumes_exactly(&scene, &before).unwrap();
 }
 
 #[test]
@@ -172,7 +168,7 @@ fn on_s3_the_lock_of_a_dead_owner_is_taken_over_once_its_lease_has_passed() {
     scene.server().advance_clock(Duration::from_secs(40));
     scene.fails(7, "delete", &["--resume", "auto"], &parts).unwrap();
     scene.server().advance_clock(Duration::from_secs(45));
-    resumes_exactly(&scene, &before);
+    resumes_exactly(&scene, &before).unwrap();
 }
 
 #[test]
