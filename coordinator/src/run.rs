@@ -31,6 +31,7 @@ use crate::progress::Progress;
 use crate::report::{Outcome, Report, Seconds};
 use crate::run_record::{Mode, RunRecord};
 use crate::seal::{SealOptions, seal, survey_blob_space};
+use crate::settle::Settled;
 use crate::sweep::sweep;
 use crate::unlink::Unlink;
 use crate::{mark, plan, retention, settle};
@@ -241,6 +242,10 @@ impl Run {
             );
             found.problems.extend(failed);
         }
+        if !found.problems.is_empty() {
+            // R11: tasks that failed because the registry has another owner are no end of the run, but of its epoch.
+            lock.prove_held().await?;
+        }
         failpoint::here("after-sweep").await;
         drop(publisher);
         workers.join_all().await;
@@ -340,15 +345,14 @@ impl Run {
             latest.requests = self.registry.requests();
         }
         let begun = self.record.deletes_begun();
-        let (accounts, unwritten) = if begun {
-            let (accounts, unwritten) = settle::settle(self).await?;
-            (Some(accounts), unwritten)
+        let settled = if begun {
+            Some(settle::settle(self).await?)
         } else {
-            (None, None)
+            None
         };
-        let (outcome, mut status) = match (&result, &accounts) {
+        let (outcome, mut status) = match (&result, &settled) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
-            (Ok(()), Some(accounts)) => judge(accounts, &found, self.stop.is_cancelled()),
+            (Ok(()), Some(settled)) => judge(settled, &found, self.stop.is_cancelled()),
             (Err(_), Some(_)) => (Outcome::Stopped, ExitStatus::Stopped),
             (Err(error), None) => {
                 let status = error.exit_status();
@@ -360,10 +364,13 @@ impl Run {
                 (outcome, status)
             }
         };
-        if let Some(error) = unwritten {
-            self.progress.say(&error.to_string());
-            status = status.at_best_partly();
-        }
+        let accounts = settled.map(|settled| {
+            if let Some(error) = settled.unwritten {
+                self.progress.say(&error.to_string());
+                status = status.at_best_partly();
+            }
+            settled.accounts
+        });
         self.record.ended = !matches!(outcome, Outcome::Stopped);
         let error = result.err();
         let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
@@ -397,9 +404,11 @@ impl Run {
     }
 }
 
-fn judge(accounts: &Accounts, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
+fn judge(settled: &Settled, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
+    let accounts = &settled.accounts;
     let left = accounts.not_attempted_blobs + accounts.links_left;
-    if left > 0 && (stopping || found.held_back) {
+    // R5: a run is not over while its books are not.
+    if !settled.complete || left > 0 && (stopping || found.held_back) {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }
     if left + accounts.failed_blobs > 0 {

@@ -6,13 +6,13 @@ use crate::scene::{On, Scene, says};
 
 const UNKNOWN_RUN: &str = "01J00000000000000000000000";
 
-fn scene() -> Scene {
-    Scene::new(On::Folder).unwrap()
+fn scene() -> Result<Scene> {
+    Scene::new(On::Folder)
 }
 
 #[test]
 fn durations_that_are_none() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for bad in ["24", "-1h", "yesterday", "", "24 parsecs"] {
         let option = format!("--keep-younger-than={bad}");
         let parts = ["--keep-younger-than"];
@@ -26,7 +26,7 @@ fn durations_that_are_none() {
 
 #[test]
 fn rates_that_make_no_filter() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for bad in ["0", "1", "-1e-6", "NaN", "one"] {
         let option = format!("--false-positive-rate={bad}");
         let parts = ["--false-positive-rate", "a number from 1e-12 to 0.1"];
@@ -36,7 +36,7 @@ fn rates_that_make_no_filter() {
 
 #[test]
 fn numbers_out_of_range() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for bad in ["0", "5000", "many"] {
         let option = format!("--concurrency={bad}");
         scene.both_fail(2, &[&option], &["--concurrency"]).unwrap();
@@ -45,7 +45,7 @@ fn numbers_out_of_range() {
 
 #[test]
 fn no_storage() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for arguments in [&["check"][..], &["delete", "--assume-read-only"]] {
         let finished = scene.program.run(arguments).unwrap();
         says(&finished, 2, &["STORAGE", "--registry-config"]).unwrap();
@@ -54,7 +54,7 @@ fn no_storage() {
 
 #[test]
 fn storage_of_a_kind_that_is_not_known() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for name in ["ftp://host/registry", "s3://", "s3://a/../b", "s3://b?key=SECRET"] {
         let finished = scene.program.run(&["check", name]).unwrap();
         says(&finished, 2, &[]).unwrap();
@@ -64,7 +64,7 @@ fn storage_of_a_kind_that_is_not_known() {
 
 #[test]
 fn a_delete_insists_on_read_only() {
-    let scene = scene();
+    let scene = scene().unwrap();
     let before = scene.snapshot().unwrap();
     let finished = scene.program.run(&["delete", &scene.name()]).unwrap();
     let parts = [
@@ -80,7 +80,7 @@ fn a_delete_insists_on_read_only() {
 
 #[test]
 fn a_guard_is_not_overridden_by_the_environment() {
-    let mut scene = scene();
+    let mut scene = scene().unwrap();
     scene.program = scene.program.with("HARDPRUNE_ASSUME_READ_ONLY", "true");
     let before = scene.snapshot().unwrap();
     let finished = scene.program.run(&["delete", &scene.name()]).unwrap();
@@ -90,7 +90,7 @@ fn a_guard_is_not_overridden_by_the_environment() {
 
 #[test]
 fn runs_that_are_not_there() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for option in ["--resume", "--plan"] {
         let parts = [UNKNOWN_RUN, "no run", "hardprune runs list"];
         scene.fails(2, "delete", &[option, UNKNOWN_RUN], &parts).unwrap();
@@ -104,7 +104,7 @@ fn runs_that_are_not_there() {
 
 #[test]
 fn ids_that_are_none() {
-    let scene = scene();
+    let scene = scene().unwrap();
     for option in ["--resume", "--plan"] {
         scene
             .fails(2, "delete", &[option, "yesterday"], &[option, "yesterday"])
@@ -121,7 +121,7 @@ fn run_of(scene: &Scene, command: &str, more: &[&str]) -> Result<String> {
 
 #[test]
 fn a_plan_for_another_registry() {
-    let (one, two) = (scene(), scene());
+    let (one, two) = (scene().unwrap(), scene().unwrap());
     let state = tempfile::tempdir().unwrap();
     let state = ["--state", state.path().to_str().unwrap()];
     let run = run_of(&one, "check", &state).unwrap();
@@ -132,7 +132,7 @@ fn a_plan_for_another_registry() {
 
 #[test]
 fn a_run_that_is_over_or_only_checked_cannot_be_resumed() {
-    let scene = scene();
+    let scene = scene().unwrap();
     let state = tempfile::tempdir().unwrap();
     let state = ["--state", state.path().to_str().unwrap()];
     for command in ["check", "delete"] {
@@ -146,7 +146,7 @@ fn a_run_that_is_over_or_only_checked_cannot_be_resumed() {
 
 #[test]
 fn options_that_contradict_each_other() {
-    let scene = scene();
+    let scene = scene().unwrap();
     let more = ["--plan", UNKNOWN_RUN, "--resume", "auto"];
     scene.fails(2, "delete", &more, &["--plan", "--resume"]).unwrap();
     scene

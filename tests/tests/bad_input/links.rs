@@ -1,5 +1,6 @@
 //! Links whose content is not what their path says. The registry serves what the content says; both are kept.
 
+use anyhow::Result;
 use hardprune_tests::content::digest_of;
 use hardprune_tests::manifests::Content;
 use hardprune_tests::storage_writer::{layer_link_key, revision_link_key, tag_link_key};
@@ -9,22 +10,22 @@ use crate::scene::{EVERYWHERE, Image, Scene, blob, number, problems};
 const REPOSITORY: &str = "odd/app";
 
 /// Two images of which only one has a revision link, and that says the other. `served` has no link of its own.
-fn mismatched_revision(scene: &Scene, content: impl Fn(&Image) -> String) -> (Image, Image) {
+fn mismatched_revision(scene: &Scene, content: impl Fn(&Image) -> String) -> Result<(Image, Image)> {
     let (named, served) = (Image::new(1), Image::new(2));
-    scene.put_image(REPOSITORY, &named).unwrap();
+    scene.put_image(REPOSITORY, &named)?;
     for blob in [&served.config, &served.layer, &served.manifest] {
-        scene.put_blob(blob).unwrap();
+        scene.put_blob(blob)?;
     }
     let key = revision_link_key(REPOSITORY, &named.manifest.digest);
-    scene.put(&key, content(&served).as_bytes()).unwrap();
-    (named, served)
+    scene.put(&key, content(&served).as_bytes())?;
+    Ok((named, served))
 }
 
 #[test]
 fn a_revision_link_that_names_another_manifest_keeps_both() {
     for on in EVERYWHERE {
         let scene = Scene::new(on).unwrap();
-        mismatched_revision(&scene, |served| served.manifest.digest.clone());
+        mismatched_revision(&scene, |served| served.manifest.digest.clone()).unwrap();
         let report = scene.prunes_exactly(&[]).unwrap();
         assert_eq!(problems(&report, "link_mismatch"), 1, "{report:#}");
         assert_eq!(report["problems"]["first"][0]["repository"], REPOSITORY);
@@ -35,7 +36,7 @@ fn a_revision_link_that_names_another_manifest_keeps_both() {
 fn also_where_untagged_manifests_go() {
     for on in EVERYWHERE {
         let scene = Scene::new(on).unwrap();
-        let (_, served) = mismatched_revision(&scene, |served| served.manifest.digest.clone());
+        let (_, served) = mismatched_revision(&scene, |served| served.manifest.digest.clone()).unwrap();
         let before = scene.snapshot().unwrap();
         scene.report(0, "delete", &["--delete-untagged"]).unwrap();
         // What only untagged manifests need has gone from other repositories; here all of both must be left.
@@ -50,7 +51,7 @@ fn also_where_untagged_manifests_go() {
 fn a_revision_link_with_white_space_around_another_digest() {
     for on in EVERYWHERE {
         let scene = Scene::new(on).unwrap();
-        mismatched_revision(&scene, |served| format!("  {}\n", served.manifest.digest));
+        mismatched_revision(&scene, |served| format!("  {}\n", served.manifest.digest)).unwrap();
         let report = scene.prunes_exactly(&[]).unwrap();
         assert_eq!(problems(&report, "link_mismatch"), 1, "{report:#}");
     }

@@ -28,7 +28,10 @@ pub enum On {
 pub const EVERYWHERE: [On; 2] = [On::Folder, On::S3];
 
 enum Place {
-    Folder(TempDir, Folder),
+    Folder {
+        folder: Folder,
+        _removed_when_dropped: TempDir,
+    },
     S3(Box<S3Server>),
 }
 
@@ -54,7 +57,10 @@ impl Scene {
         let folder = Folder::new(root.path().canonicalize()?);
         let truth = generate(&shape, &folder)?;
         Ok(Self {
-            place: Place::Folder(root, folder),
+            place: Place::Folder {
+                folder,
+                _removed_when_dropped: root,
+            },
             program: Hardprune::new()?,
             truth,
             now: shape.now,
@@ -80,7 +86,7 @@ impl Scene {
 
     pub fn storage(&self) -> &dyn Storage {
         match &self.place {
-            Place::Folder(_, folder) => folder,
+            Place::Folder { folder, .. } => folder,
             Place::S3(server) => &**server,
         }
     }
@@ -89,14 +95,14 @@ impl Scene {
     pub fn server(&self) -> &S3Server {
         match &self.place {
             Place::S3(server) => server,
-            Place::Folder(..) => panic!("this registry is in a folder"),
+            Place::Folder { .. } => panic!("this registry is in a folder"),
         }
     }
 
     /// The folder of a registry in one.
     pub fn root(&self) -> &Path {
         match &self.place {
-            Place::Folder(_, folder) => folder.root(),
+            Place::Folder { folder, .. } => folder.root(),
             Place::S3(_) => panic!("this registry is on S3"),
         }
     }
@@ -104,7 +110,7 @@ impl Scene {
     /// As `STORAGE` on the command line.
     pub fn name(&self) -> String {
         match &self.place {
-            Place::Folder(_, folder) => folder.root().display().to_string(),
+            Place::Folder { folder, .. } => folder.root().display().to_string(),
             Place::S3(server) => format!("s3://{}", server.bucket()),
         }
     }
@@ -163,7 +169,7 @@ impl Scene {
 
     fn violations(&self) -> Result<BTreeSet<Violation>> {
         let report = match &self.place {
-            Place::Folder(_, folder) => {
+            Place::Folder { folder, .. } => {
                 check_storage(&Folder::following_symlinks(folder.root()), Roots::Revisions)?
             }
             Place::S3(server) => check_storage(&**server, Roots::Revisions)?,

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use anyhow::{Result, ensure};
 use hardprune_tests::inventory::Inventory;
 use hardprune_tests::storage_writer::{Folder, blob_key};
 use tempfile::TempDir;
@@ -13,52 +15,48 @@ use crate::scene::{Image, On, Scene, blob, number};
 const REPOSITORIES: &str = "docker/registry/v2/repositories";
 const BLOBS: &str = "docker/registry/v2/blobs/sha256";
 
-fn scene() -> (Scene, TempDir) {
-    (Scene::new(On::Folder).unwrap(), tempfile::tempdir().unwrap())
+fn scene() -> Result<(Scene, TempDir)> {
+    Ok((Scene::new(On::Folder)?, tempfile::tempdir()?))
 }
 
 /// Moves a folder of the registry elsewhere and leaves a symbolic link in its place.
-fn move_away(scene: &Scene, path: &str, elsewhere: &TempDir) -> PathBuf {
+fn move_away(scene: &Scene, path: &str, elsewhere: &TempDir) -> Result<PathBuf> {
     let (from, to) = (scene.root().join(path), elsewhere.path().join("moved"));
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .args([&from, &to])
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    fs::remove_dir_all(&from).unwrap();
-    symlink(&to, &from).unwrap();
-    to
+    let copied = Command::new("cp").arg("-a").args([&from, &to]).status()?;
+    ensure!(copied.success(), "{} cannot be copied", from.display());
+    fs::remove_dir_all(&from)?;
+    symlink(&to, &from)?;
+    Ok(to)
 }
 
-fn files(folder: &Path) -> Inventory {
-    Inventory::take(&Folder::new(folder)).unwrap()
+fn files(folder: &Path) -> Result<Inventory> {
+    Inventory::take(&Folder::new(folder))
 }
 
 #[test]
 fn references_of_a_repository_behind_a_link_count_and_nothing_there_goes() {
-    let (scene, elsewhere) = scene();
+    let (scene, elsewhere) = scene().unwrap();
     let (image, dangling) = (Image::new(1), blob(2));
     scene.put_image("linked/app", &image).unwrap();
     scene.put_blob(&dangling).unwrap();
     scene.put_layer_link("linked/app", &dangling.digest).unwrap();
-    let moved = move_away(&scene, &format!("{REPOSITORIES}/linked"), &elsewhere);
-    let before = files(&moved);
+    let moved = move_away(&scene, &format!("{REPOSITORIES}/linked"), &elsewhere).unwrap();
+    let before = files(&moved).unwrap();
     scene.prunes_exactly(&[&dangling]).unwrap();
     assert!(
-        before.until(&files(&moved)).is_empty(),
+        before.until(&files(&moved).unwrap()).is_empty(),
         "something behind the link went"
     );
 }
 
 #[test]
 fn also_where_untagged_manifests_go() {
-    let (scene, elsewhere) = scene();
+    let (scene, elsewhere) = scene().unwrap();
     let image = Image::new(1);
     scene.put_image("linked/app", &image).unwrap();
     scene.put_image("linked/app", &Image::new(2)).unwrap();
-    let moved = move_away(&scene, &format!("{REPOSITORIES}/linked"), &elsewhere);
-    let before = files(&moved);
+    let moved = move_away(&scene, &format!("{REPOSITORIES}/linked"), &elsewhere).unwrap();
+    let before = files(&moved).unwrap();
     let registry = scene.snapshot().unwrap();
     let more = [
         "--delete-untagged",
@@ -67,7 +65,7 @@ fn also_where_untagged_manifests_go() {
     ];
     scene.report(0, "delete", &more).unwrap();
     assert!(
-        before.until(&files(&moved)).is_empty(),
+        before.until(&files(&moved).unwrap()).is_empty(),
         "something behind the link went"
     );
     // What cannot be unlinked is still served: all that its revisions need must be left.
@@ -81,7 +79,7 @@ fn also_where_untagged_manifests_go() {
 
 #[test]
 fn a_repository_with_two_names() {
-    let (scene, _elsewhere) = scene();
+    let (scene, _elsewhere) = scene().unwrap();
     scene.put_image("one/app", &Image::new(1)).unwrap();
     symlink("one", scene.root().join(REPOSITORIES).join("two")).unwrap();
     let report = scene.prunes_exactly(&[]).unwrap();
@@ -90,7 +88,7 @@ fn a_repository_with_two_names() {
 
 #[test]
 fn links_in_circles_end() {
-    let (scene, _elsewhere) = scene();
+    let (scene, _elsewhere) = scene().unwrap();
     let repositories = scene.root().join(REPOSITORIES);
     scene.put_image("loop/app", &Image::new(1)).unwrap();
     symlink("..", repositories.join("loop/up")).unwrap();
@@ -105,7 +103,7 @@ fn links_in_circles_end() {
 
 #[test]
 fn links_that_lead_nowhere_are_left_alone() {
-    let (scene, _elsewhere) = scene();
+    let (scene, _elsewhere) = scene().unwrap();
     let (root, orphan) = (scene.root(), blob(1));
     let data = root.join(blob_key(&orphan.digest));
     fs::create_dir_all(data.parent().unwrap()).unwrap();
@@ -128,7 +126,7 @@ fn links_that_lead_nowhere_are_left_alone() {
 /// The bytes of an orphan that lie elsewhere: neither they nor the link to them are this registry's to delete.
 #[test]
 fn a_blob_whose_bytes_lie_elsewhere() {
-    let (scene, elsewhere) = scene();
+    let (scene, elsewhere) = scene().unwrap();
     let bytes = elsewhere.path().join("precious");
     fs::write(&bytes, "precious").unwrap();
     let (as_file, as_folder) = (blob(1), blob(2));
@@ -143,7 +141,7 @@ fn a_blob_whose_bytes_lie_elsewhere() {
         .strip_prefix(scene.root())
         .unwrap()
         .to_owned();
-    let moved = move_away(&scene, folder.to_str().unwrap(), &elsewhere);
+    let moved = move_away(&scene, folder.to_str().unwrap(), &elsewhere).unwrap();
     let report = scene.prunes_exactly(&[]).unwrap();
     assert_eq!(number(&report, "/blobs/unrecognized_keys"), 2, "{report:#}");
     assert_eq!(fs::read(&bytes).unwrap(), b"precious");
@@ -154,7 +152,7 @@ fn a_blob_whose_bytes_lie_elsewhere() {
 /// A manifest behind a link is read like any other.
 #[test]
 fn a_manifest_whose_bytes_lie_elsewhere_is_read() {
-    let (scene, elsewhere) = scene();
+    let (scene, elsewhere) = scene().unwrap();
     let image = Image::new(1);
     scene.put_image("linked/app", &image).unwrap();
     let data = scene.root().join(blob_key(&image.manifest.digest));
@@ -169,32 +167,32 @@ fn a_manifest_whose_bytes_lie_elsewhere_is_read() {
 /// A part of the blobs that lies behind a link cannot be pruned without following it: refused, with the way out.
 #[test]
 fn a_shard_that_lies_elsewhere() {
-    let (scene, elsewhere) = scene();
+    let (scene, elsewhere) = scene().unwrap();
     let (orphan, _) = scene.truth.orphans.iter().next().unwrap();
     let two = &orphan["sha256:".len()..][..2];
-    let moved = move_away(&scene, &format!("{BLOBS}/{two}"), &elsewhere);
-    let before = files(&moved);
+    let moved = move_away(&scene, &format!("{BLOBS}/{two}"), &elsewhere).unwrap();
+    let before = files(&moved).unwrap();
     scene
         .both_fail(1, &[], &["symbolic link", "mount it there instead", two])
         .unwrap();
-    assert!(before.until(&files(&moved)).is_empty());
+    assert!(before.until(&files(&moved).unwrap()).is_empty());
 }
 
 #[test]
 fn all_blobs_lie_elsewhere() {
-    let (scene, elsewhere) = scene();
-    let moved = move_away(&scene, "docker/registry/v2/blobs", &elsewhere);
-    let before = files(&moved);
+    let (scene, elsewhere) = scene().unwrap();
+    let moved = move_away(&scene, "docker/registry/v2/blobs", &elsewhere).unwrap();
+    let before = files(&moved).unwrap();
     scene
         .both_fail(1, &[], &["symbolic link", "mount it there instead"])
         .unwrap();
-    assert!(before.until(&files(&moved)).is_empty());
+    assert!(before.until(&files(&moved).unwrap()).is_empty());
 }
 
 /// The registry itself may be named by a link.
 #[test]
 fn a_root_that_is_a_link() {
-    let (scene, elsewhere) = scene();
+    let (scene, elsewhere) = scene().unwrap();
     let link = elsewhere.path().join("registry");
     symlink(scene.root(), &link).unwrap();
     let name = link.to_str().unwrap();

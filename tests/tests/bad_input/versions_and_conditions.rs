@@ -1,21 +1,21 @@
 //! Buckets in which a delete frees nothing, and stores that cannot hold a lock.
 
+use anyhow::Result;
 use hardprune_tests::inventory::Inventory;
 use hardprune_tests::s3_server::S3Options;
 
 use crate::scene::{Scene, number};
 
-fn versioned() -> Scene {
+fn versioned() -> Result<Scene> {
     Scene::on_s3(S3Options {
         versioned: true,
         ..S3Options::default()
     })
-    .unwrap()
 }
 
 #[test]
 fn a_bucket_that_keeps_versions_is_refused() {
-    let scene = versioned();
+    let scene = versioned().unwrap();
     let parts = ["refused", "s3://registry", "keeps versions", "--accept-versioned"];
     scene.fails(3, "delete", &[], &parts).unwrap();
     let listed = scene.server().counters().list;
@@ -29,7 +29,7 @@ fn a_bucket_that_keeps_versions_is_refused() {
 
 #[test]
 fn a_check_says_that_a_delete_would_only_hide() {
-    let scene = versioned();
+    let scene = versioned().unwrap();
     let before = Inventory::take(scene.storage()).unwrap();
     let report = scene.report(0, "check", &[]).unwrap();
     let bytes = scene.truth.orphan_bytes();
@@ -44,7 +44,7 @@ fn a_check_says_that_a_delete_would_only_hide() {
 
 #[test]
 fn accepted_versions_are_hidden_and_free_nothing() {
-    let scene = versioned();
+    let scene = versioned().unwrap();
     let before = scene.snapshot().unwrap();
     let report = scene.report(0, "delete", &["--accept-versioned"]).unwrap();
     assert_eq!(before.gone(&scene).unwrap().removed_blobs(), scene.truth.orphans);
