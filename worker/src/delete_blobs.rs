@@ -34,6 +34,7 @@ pub(crate) async fn carry_out(
 ) -> Result<RemovedFindings, TaskError> {
     let plan = context.traced_plan(&task.epoch).await?;
     let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id);
+    let first_attempt = journal.next_attempt().await?;
     let mut findings = RemovedFindings::default();
     for (number, file) in parts.iter().enumerate() {
         let part = plan.part(file).await?;
@@ -43,7 +44,7 @@ pub(crate) async fn carry_out(
             part: number,
             from,
             to: removals.min(from + limit),
-            attempt: 1,
+            attempt: first_attempt,
         });
         // Ends with the process's deletes, or with the first batch of this part that fails.
         let stop = context.stop.child_token();
@@ -93,6 +94,7 @@ async fn delete_until_settled(
     stop: &CancellationToken,
 ) -> Result<RemovedFindings, TaskError> {
     let mut back_off = FIRST_BACK_OFF;
+    let last_attempt = batch.attempt + ATTEMPTS - 1;
     loop {
         if stop.is_cancelled() {
             return Ok(RemovedFindings {
@@ -103,7 +105,7 @@ async fn delete_until_settled(
         let outcomes = delete_once(context, plan, part, journal, batch).await?;
         let unsettled =
             |outcome: &KeyOutcome| matches!(outcome, KeyOutcome::Throttled | KeyOutcome::Unknown(_));
-        if !outcomes.iter().any(unsettled) || batch.attempt == ATTEMPTS {
+        if !outcomes.iter().any(unsettled) || batch.attempt == last_attempt {
             return Ok(sum_up(part, batch, &outcomes));
         }
         warn!(
