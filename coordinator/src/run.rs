@@ -392,7 +392,7 @@ impl Run {
 }
 
 fn judge(accounts: &Accounts, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
-    let left = accounts.not_attempted_blobs + accounts.links_left;
+    let left = accounts.not_attempted_blobs + accounts.links_left + accounts.unreadable;
     if left > 0 && (stopping || found.held_back) {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }

@@ -63,7 +63,9 @@ pub async fn report(
     }
     if let Some(plan) = plan {
         report.add_plan(plan.document());
-        report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+        if accounts.is_none() {
+            report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+        }
     }
     let hidden = run.registry.versioning() == Versioning::Seen;
     if run.record.mode == Mode::Check && hidden {
