@@ -72,6 +72,8 @@ struct Found {
     problems: Vec<Problem>,
     /// Whether a stage before the sweep left something that blobs must wait for (R6).
     held_back: bool,
+    /// Whether a sweep ended before its end: the run is to stop, or has lost the lock (R11).
+    stopped: bool,
 }
 
 impl Run {
@@ -226,14 +228,16 @@ impl Run {
         failpoint::here("after-unlink").await;
         if unlinked.complete {
             let stage = clock::monotonic_now();
-            let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
+            let swept = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             info!(
-                failed_tasks = failed.len(),
+                failed_tasks = swept.problems.len(),
+                stopped = swept.stopped,
                 seconds = found.seconds.sweep,
                 "shards are swept"
             );
-            found.problems.extend(failed);
+            found.problems.extend(swept.problems);
+            found.stopped = swept.stopped;
         }
         failpoint::here("after-sweep").await;
         drop(publisher);
@@ -393,7 +397,7 @@ impl Run {
 
 fn judge(accounts: &Accounts, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
     let left = accounts.not_attempted_blobs + accounts.links_left + accounts.unreadable;
-    if left > 0 && (stopping || found.held_back) {
+    if left > 0 && (stopping || found.held_back || found.stopped) {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }
     if left + accounts.failed_blobs > 0 {

@@ -26,8 +26,26 @@ const BATCHES_IN_FLIGHT: usize = 4;
 const ATTEMPTS: u32 = 8;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// Carries out parts of the sealed plan, in their order.
+/// Carries out parts of the sealed plan, in their order. Without the lock it stops: that is no failure of the task, which
+/// another epoch will do (R11).
 pub(crate) async fn carry_out(
+    context: &WorkerContext,
+    task: &Task,
+    parts: &[FileRef],
+) -> Result<RemovedFindings, TaskError> {
+    match carry_out_parts(context, task, parts).await {
+        Err(TaskError::Authority(error)) if error.is_lost_lock() => {
+            warn!(%error, "a task stops");
+            Ok(RemovedFindings {
+                stopped: true,
+                ..RemovedFindings::default()
+            })
+        }
+        result => result,
+    }
+}
+
+async fn carry_out_parts(
     context: &WorkerContext,
     task: &Task,
     parts: &[FileRef],
@@ -135,7 +153,16 @@ async fn delete_once(
         .collect();
     journal.start(batch).await?;
     // The lock is looked at between the journal and the request (R5), and the permit bounds the request (R10).
-    let permit = plan.permit().await?;
+    let permit = match plan.permit().await {
+        Ok(permit) => permit,
+        Err(error) => {
+            // Nothing was sent: whoever else deletes these keys frees them, not this run (R5).
+            journal
+                .end(batch, &vec![KeyOutcome::Throttled; batch.to - batch.from])
+                .await?;
+            return Err(error.into());
+        }
+    };
     failpoint::here("delete-before-request").await;
     let outcomes = context.registry.delete(DeleteBatch::planned(&permit, keys)).await;
     failpoint::here("delete-after-request").await;
