@@ -115,6 +115,10 @@ impl Run {
             let settled = accounts::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
             info!(settled, "open batches of earlier epochs are settled");
         }
+        if lock.is_some() {
+            // As long as what they left open is there, or gone by them: after this run nobody could tell.
+            settle::settle_dead_runs(self).await;
+        }
         let mut found = Found::default();
         let result = self.stages(epoch, lock, &mut found).await;
         found.seconds.total = clock::since(began).as_secs_f64();

@@ -7,12 +7,13 @@ use hardprune_common::problem::Problem;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
 use hardprune_common::store::Versioning;
+use tracing::warn;
 
 use crate::accounts::{self, Accounts};
 use crate::error::RunError;
 use crate::report::{FIRST_PROBLEMS, Outcome, Report};
 use crate::run::Run;
-use crate::run_record::Mode;
+use crate::run_record::{Mode, RunRecord, list_runs};
 
 /// Closes the books of all epochs: open batches are looked at, accounts added up (R5). Beside them what kept the removals
 /// from being written to the file that was asked for: the books are closed in any case.
@@ -37,6 +38,28 @@ pub async fn settle(run: &Run) -> Result<(Accounts, Option<RunError>), RunError>
         }
     }
     Ok((accounts, unwritten))
+}
+
+/// Settles what runs that died on this registry left open, with the lock in hand: what is absent they have freed (R5).
+/// A failure is no failure of this run.
+pub async fn settle_dead_runs(run: &Run) {
+    if let Err(error) = try_to_settle_dead_runs(run).await {
+        warn!(%error, "batches of runs that died are not settled");
+    }
+}
+
+async fn try_to_settle_dead_runs(run: &Run) -> Result<(), RunError> {
+    for other in list_runs(&run.state).await? {
+        let record = match RunRecord::load(&run.state, other).await {
+            Ok(record) if other != run.record.run => record,
+            // One that left no record has deleted nothing.
+            _ => continue,
+        };
+        if record.deletes_begun() && !record.ended && record.registry == run.record.registry {
+            accounts::settle_open_batches(&*run.registry, &run.state, &record).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the report.
