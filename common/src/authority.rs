@@ -80,6 +80,14 @@ pub enum AuthorityError {
     State(#[from] StateError),
 }
 
+impl AuthorityError {
+    /// Whether the lock was ours and is no longer, so that the epoch is over (R11): no attempt will find it otherwise.
+    #[must_use]
+    pub fn is_lost_lock(&self) -> bool {
+        matches!(self, Self::NotOurs { .. } | Self::Lapsed { .. })
+    }
+}
+
 /// A sealed plan, traced to the lock.
 #[derive(Debug)]
 pub struct TracedPlan {

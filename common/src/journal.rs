@@ -77,6 +77,19 @@ impl Journal {
         }
     }
 
+    /// The number of the next attempt at the task's batches: greater than those of all that an earlier attempt at the
+    /// task has written, so that nothing of it is written over, nor outlives what comes after it (R5).
+    ///
+    /// # Errors
+    ///
+    /// The state store's.
+    pub async fn next_attempt(&self) -> Result<u32, StateError> {
+        let keys = self.state.list(&self.folder).await?;
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&self.folder));
+        let attempts = names.filter_map(|name| Some(parse_file_name(name)?.0.attempt));
+        Ok(attempts.max().unwrap_or(0) + 1)
+    }
+
     /// Writes that a batch's request is about to be sent.
     ///
     /// # Errors
@@ -198,21 +211,23 @@ fn is_cut_short(key: &str) -> bool {
 
 fn parse_name(name: &str) -> Option<(&str, Batch, &str)> {
     let (task, file) = name.rsplit_once('/')?;
+    let (batch, step) = parse_file_name(file)?;
+    Some((task, batch, step))
+}
+
+fn parse_file_name(file: &str) -> Option<(Batch, &str)> {
     let (batch, step) = file.split_once('.')?;
     let mut numbers = batch.split('-');
     let mut number = || numbers.next()?.parse::<usize>().ok();
     let (part, from, to) = (number()?, number()?, number()?);
     let attempt = numbers.next()?.parse().ok()?;
-    (numbers.next().is_none() && from < to).then_some((
-        task,
-        Batch {
-            part,
-            from,
-            to,
-            attempt,
-        },
-        step,
-    ))
+    let batch = Batch {
+        part,
+        from,
+        to,
+        attempt,
+    };
+    (numbers.next().is_none() && from < to).then_some((batch, step))
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// A page that could not be had, or does not prove itself, after bounded retries. On a filesystem, a folder or
-    /// file that cannot be read. A range without any object is no error.
+    /// file that cannot be read, and a prefix that leads through a file as if it were a folder. A range without any object is no error.
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>>;
 
     /// Lists what lies directly under `folder` (which ends in `/`, or is empty for the root), ascending, a page at

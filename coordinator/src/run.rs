@@ -73,6 +73,8 @@ struct Found {
     problems: Vec<Problem>,
     /// Whether a stage before the sweep left something that blobs must wait for (R6).
     held_back: bool,
+    /// Whether a sweep ended before its end: the run is to stop, or has lost the lock (R11).
+    stopped: bool,
 }
 
 impl Run {
@@ -113,6 +115,10 @@ impl Run {
             // R5: with the lock in hand no request of an earlier epoch is under way any more.
             let settled = accounts::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
             info!(settled, "open batches of earlier epochs are settled");
+        }
+        if lock.is_some() {
+            // As long as what they left open is there, or gone by them: after this run nobody could tell.
+            settle::settle_dead_runs(self).await;
         }
         let mut found = Found::default();
         let result = self.stages(epoch, lock, &mut found).await;
@@ -233,14 +239,16 @@ impl Run {
             found.seconds.unlink = clock::since(stage).as_secs_f64();
             failpoint::here("after-dangling").await;
             let stage = clock::monotonic_now();
-            let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
+            let swept = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             info!(
-                failed_tasks = failed.len(),
+                failed_tasks = swept.problems.len(),
+                stopped = swept.stopped,
                 seconds = found.seconds.sweep,
                 "shards are swept"
             );
-            found.problems.extend(failed);
+            found.problems.extend(swept.problems);
+            found.stopped = swept.stopped;
         }
         if !found.problems.is_empty() {
             // R11: tasks that failed because the registry has another owner are no end of the run, but of its epoch.
@@ -406,9 +414,10 @@ impl Run {
 
 fn judge(settled: &Settled, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
     let accounts = &settled.accounts;
-    let left = accounts.not_attempted_blobs + accounts.links_left;
+    let left = accounts.not_attempted_blobs + accounts.links_left + accounts.unreadable;
+    let cut_short = stopping || found.held_back || found.stopped;
     // R5: a run is not over while its books are not.
-    if !settled.complete || left > 0 && (stopping || found.held_back) {
+    if !settled.complete || left > 0 && cut_short {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }
     if left + accounts.failed_blobs > 0 {

@@ -7,12 +7,13 @@ use hardprune_common::problem::Problem;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
 use hardprune_common::store::Versioning;
+use tracing::warn;
 
 use crate::accounts::{self, Accounts};
 use crate::error::RunError;
 use crate::report::{FIRST_PROBLEMS, Outcome, Report};
 use crate::run::Run;
-use crate::run_record::Mode;
+use crate::run_record::{Mode, RunRecord, list_runs};
 
 /// The books of a run, closed as far as they could be.
 #[derive(Debug)]
@@ -56,6 +57,28 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
     })
 }
 
+/// Settles what runs that died on this registry left open, with the lock in hand: what is absent they have freed (R5).
+/// A failure is no failure of this run.
+pub async fn settle_dead_runs(run: &Run) {
+    if let Err(error) = try_to_settle_dead_runs(run).await {
+        warn!(%error, "batches of runs that died are not settled");
+    }
+}
+
+async fn try_to_settle_dead_runs(run: &Run) -> Result<(), RunError> {
+    for other in list_runs(&run.state).await? {
+        let record = match RunRecord::load(&run.state, other).await {
+            Ok(record) if other != run.record.run => record,
+            // One that left no record has deleted nothing.
+            _ => continue,
+        };
+        if record.deletes_begun() && !record.ended && record.registry == run.record.registry {
+            accounts::settle_open_batches(&*run.registry, &run.state, &record).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the report.
 ///
 /// # Errors
@@ -80,7 +103,9 @@ pub async fn report(
     }
     if let Some(plan) = plan {
         report.add_plan(plan.document());
-        report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+        if accounts.is_none() {
+            report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+        }
     }
     let hidden = run.registry.versioning() == Versioning::Seen;
     if run.record.mode == Mode::Check && hidden {

@@ -9,7 +9,16 @@ use crate::dispatch::{DispatchError, Dispatcher};
 use crate::progress::Progress;
 use crate::unlink::task_problem;
 
-/// Carries out every shard's plan; returns the tasks that failed.
+/// What came of sweeping.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Whether a task stopped before its end.
+    pub stopped: bool,
+    /// The tasks that failed.
+    pub problems: Vec<Problem>,
+}
+
+/// Carries out every shard's plan.
 ///
 /// # Errors
 ///
@@ -18,7 +27,7 @@ pub async fn sweep(
     dispatcher: &Dispatcher<'_>,
     plan: &SealedPlan,
     progress: &Progress,
-) -> Result<Vec<Problem>, DispatchError> {
+) -> Result<Swept, DispatchError> {
     let mut tasks = Vec::new();
     for planned in &plan.document().shards {
         if let (Scope::Shard(shard), false) = (&planned.scope, planned.findings.parts.is_empty()) {
@@ -30,13 +39,18 @@ pub async fn sweep(
         }
     }
     let stage = progress.stage("sweep", tasks.len() as u64, "shards");
+    let mut stopped = false;
     let failed = dispatcher
         .wait_for_all(tasks, |findings| {
             if let Findings::Removed(findings) = findings {
                 stage.done(1, findings.removed, findings.freed_bytes);
+                stopped |= findings.stopped;
             }
         })
         .await?;
     stage.finish();
-    Ok(failed.into_iter().map(task_problem).collect())
+    Ok(Swept {
+        stopped,
+        problems: failed.into_iter().map(task_problem).collect(),
+    })
 }

@@ -222,13 +222,41 @@ impl Scene {
     ///
     /// A program that fails.
     pub fn show(&self) -> Result<Value> {
-        let run = self.run_id()?;
-        let mut arguments = vec!["runs", "show", &run, "--output", "json"];
+        self.show_run(&self.run_id()?)
+    }
+
+    /// What `runs show` says of a run.
+    ///
+    /// # Errors
+    ///
+    /// A program that fails.
+    pub fn show_run(&self, run: &str) -> Result<Value> {
+        let mut arguments = vec!["runs", "show", run, "--output", "json"];
         match self.server {
             Some(_) => arguments.extend(self.state_arguments()),
             None => arguments.extend(["--registry", &self.name]),
         }
         self.report(0, &arguments)
+    }
+
+    /// What `runs show` says is what the run itself said.
+    ///
+    /// # Errors
+    ///
+    /// What is said otherwise.
+    pub fn check_shown(&self, report: &Value) -> Result<()> {
+        let shown = self.show()?;
+        // Not all of it: fractions lose their last digit when they are read back.
+        for part in [
+            "run", "epochs", "outcome", "blobs", "bytes", "links", "problems", "requests",
+        ] {
+            let (shown, told) = (&shown[part], &report[part]);
+            ensure!(
+                shown == told,
+                "{part}: it is shown as {shown} and was told as {told}"
+            );
+        }
+        Ok(())
     }
 
     /// What is there now.
@@ -277,20 +305,17 @@ impl Scene {
         let really = (difference.freed_blob_bytes(), went.len() as u64);
         ensure!(
             said == really,
-            "R5: freed bytes and blobs: said {said:?}, really {really:?}\n{report:#}"
+            "R5: freed bytes and blobs: said {said:?}, really {really:?}\n{report}"
         );
         let blobs = |name: &str| number(report, &format!("/blobs/{name}"));
         let orphaned = blobs("orphaned")?;
         let parts = blobs("deleted")? + blobs("failed")? + blobs("not_attempted")?;
         ensure!(
             orphaned == parts,
-            "{orphaned} orphans, {parts} accounted for\n{report:#}"
+            "{orphaned} orphans, {parts} accounted for\n{report}"
         );
         let seen = blobs("referenced")? + blobs("young")? + orphaned;
-        ensure!(
-            blobs("scanned")? == seen,
-            "{seen} blobs accounted for\n{report:#}"
-        );
+        ensure!(blobs("scanned")? == seen, "{seen} blobs accounted for\n{report}");
         Ok(())
     }
 
@@ -302,7 +327,7 @@ impl Scene {
     pub fn check_finished(&self, report: &Value, wanted: &BTreeSet<String>) -> Result<()> {
         self.check_intact()?;
         self.check_accounts(report)?;
-        ensure!(report["outcome"] == "completed", "{report:#}");
+        ensure!(report["outcome"] == "completed", "{report}");
         let went: BTreeSet<String> = self.difference()?.removed_blobs().into_keys().collect();
         let kept: Vec<_> = wanted.difference(&went).collect();
         let too_many: Vec<_> = went.difference(wanted).collect();
@@ -317,7 +342,7 @@ impl Scene {
         );
         ensure!(
             left == (0, 0),
-            "orphans and dangling links that are left: {left:?}\n{again:#}"
+            "orphans and dangling links that are left: {left:?}\n{again}"
         );
         Ok(())
     }
@@ -381,7 +406,7 @@ pub fn report_of(finished: &Finished, wanted: i32) -> Result<Value> {
 /// A report without it.
 pub fn number(report: &Value, pointer: &str) -> Result<u64> {
     let value = report.pointer(pointer).and_then(Value::as_u64);
-    value.with_context(|| format!("no {pointer} in {report:#}"))
+    value.with_context(|| format!("no {pointer} in {report}"))
 }
 
 /// A folder in memory, where the machine has one: these tests write many small files, and sync them.

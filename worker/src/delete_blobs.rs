@@ -26,14 +26,33 @@ const BATCHES_IN_FLIGHT: usize = 4;
 const ATTEMPTS: u32 = 8;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// Carries out parts of the sealed plan, in their order.
+/// Carries out parts of the sealed plan, in their order. Without the lock it stops: that is no failure of the task, which
+/// another epoch will do (R11).
 pub(crate) async fn carry_out(
+    context: &WorkerContext,
+    task: &Task,
+    parts: &[FileRef],
+) -> Result<RemovedFindings, TaskError> {
+    match carry_out_parts(context, task, parts).await {
+        Err(TaskError::Authority(error)) if error.is_lost_lock() => {
+            warn!(%error, "a task stops");
+            Ok(RemovedFindings {
+                stopped: true,
+                ..RemovedFindings::default()
+            })
+        }
+        result => result,
+    }
+}
+
+async fn carry_out_parts(
     context: &WorkerContext,
     task: &Task,
     parts: &[FileRef],
 ) -> Result<RemovedFindings, TaskError> {
     let plan = context.traced_plan(&task.epoch).await?;
     let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id);
+    let first_attempt = journal.next_attempt().await?;
     let mut findings = RemovedFindings::default();
     for (number, file) in parts.iter().enumerate() {
         let part = plan.part(file).await?;
@@ -43,7 +62,7 @@ pub(crate) async fn carry_out(
             part: number,
             from,
             to: removals.min(from + limit),
-            attempt: 1,
+            attempt: first_attempt,
         });
         // Ends with the process's deletes, or with the first batch of this part that fails.
         let stop = context.stop.child_token();
@@ -93,6 +112,7 @@ async fn delete_until_settled(
     stop: &CancellationToken,
 ) -> Result<RemovedFindings, TaskError> {
     let mut back_off = FIRST_BACK_OFF;
+    let last_attempt = batch.attempt + ATTEMPTS - 1;
     loop {
         if stop.is_cancelled() {
             return Ok(RemovedFindings {
@@ -103,7 +123,7 @@ async fn delete_until_settled(
         let outcomes = delete_once(context, plan, part, journal, batch).await?;
         let unsettled =
             |outcome: &KeyOutcome| matches!(outcome, KeyOutcome::Throttled | KeyOutcome::Unknown(_));
-        if !outcomes.iter().any(unsettled) || batch.attempt == ATTEMPTS {
+        if !outcomes.iter().any(unsettled) || batch.attempt == last_attempt {
             return Ok(sum_up(part, batch, &outcomes));
         }
         warn!(
@@ -133,7 +153,16 @@ async fn delete_once(
         .collect();
     journal.start(batch).await?;
     // The lock is looked at between the journal and the request (R5), and the permit bounds the request (R10).
-    let permit = plan.permit().await?;
+    let permit = match plan.permit().await {
+        Ok(permit) => permit,
+        Err(error) => {
+            // Nothing was sent: whoever else deletes these keys frees them, not this run (R5).
+            journal
+                .end(batch, &vec![KeyOutcome::Throttled; batch.to - batch.from])
+                .await?;
+            return Err(error.into());
+        }
+    };
     failpoint::here("delete-before-request").await;
     let outcomes = context.registry.delete(DeleteBatch::planned(&permit, keys)).await;
     failpoint::here("delete-after-request").await;

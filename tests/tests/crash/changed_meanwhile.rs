@@ -80,7 +80,7 @@ fn pushed_between(scene: &Scene, failpoint: &str) -> Result<()> {
     scene.check_intact()?;
     scene.check_accounts(&report)?;
     let wanted = scene.orphans().len() as u64 - 1;
-    ensure!(number(&report, "/blobs/deleted")? == wanted, "{report:#}");
+    ensure!(number(&report, "/blobs/deleted")? == wanted, "{report}");
     let live = check_storage(scene.storage(), Roots::Tags)?.live_blobs;
     ensure!(live.contains_key(&used.digest), "{} went", used.digest);
     Ok(())
@@ -139,6 +139,6 @@ fn a_blob_that_was_deleted_and_is_pushed_again_stays() {
     let report = scene.report(0, &scene.resume()).unwrap();
     scene.check_intact().unwrap();
     let live = check_storage(scene.storage(), Roots::Tags).unwrap().live_blobs;
-    assert!(live.contains_key(&again.digest), "{report:#}");
+    assert!(live.contains_key(&again.digest), "{report}");
     assert_eq!(number(&scene.check(&[]).unwrap(), "/blobs/orphaned").unwrap(), 0);
 }

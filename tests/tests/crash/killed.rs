@@ -37,17 +37,12 @@ fn kill_and_resume(scene: &Scene, failpoint: &str, times_before: usize) -> Resul
     scene.check_intact()?;
     let shown = scene.show()?;
     scene.check_accounts(&shown)?;
-    ensure!(shown["outcome"] == "stopped", "{shown:#}");
+    ensure!(shown["outcome"] == "stopped", "{shown}");
 
     let report = scene.report(0, &scene.resume())?;
     scene.check_finished(&report, &scene.orphans_and_untagged())?;
-    ensure!(number(&report, "/epochs")? == 2, "{report:#}");
-    let shown = scene.show()?;
-    ensure!(
-        shown == report,
-        "what is shown later is another report: {shown:#}\n{report:#}"
-    );
-    Ok(())
+    ensure!(number(&report, "/epochs")? == 2, "{report}");
+    scene.check_shown(&report)
 }
 
 fn killed_at(failpoint: &str, times: impl FnOnce(usize) -> BTreeSet<usize>) {
@@ -65,7 +60,7 @@ fn killed_at(failpoint: &str, times: impl FnOnce(usize) -> BTreeSet<usize>) {
 }
 
 fn first_middle_and_last(all: usize) -> BTreeSet<usize> {
-    BTreeSet::from([0, 1, all / 3, all / 2, all - 1])
+    BTreeSet::from([0, all / 2, all - 1])
 }
 
 fn once(_: usize) -> BTreeSet<usize> {
@@ -133,7 +128,7 @@ fn killed_on_s3(scene: &Scene, failpoint: &str) -> Result<()> {
     // While its requests may be under way nothing is settled, and nobody may take over.
     let shown = scene.show()?;
     let said = number(&shown, "/bytes/freed")?;
-    ensure!(said <= scene.difference()?.freed_blob_bytes(), "{shown:#}");
+    ensure!(said <= scene.difference()?.freed_blob_bytes(), "{shown}");
     let locked = scene.program.run(&scene.resume())?;
     ensure!(locked.status == 7, "{locked:?}");
     scene.server()?.advance_clock(Duration::from_secs(60));
@@ -176,6 +171,28 @@ fn killed_in_every_epoch() {
     assert_eq!(number(&report, "/epochs").unwrap(), 5);
 }
 
+/// Another run deletes what a dead one left open: each byte was freed by one of the two.
+#[test]
+fn what_another_run_deletes_is_not_taken_for_the_dead_ones() {
+    for failpoint in ["journal-after-start", "delete-after-request"] {
+        let scene = Scene::on_folder(&shape()).unwrap();
+        let failpoints = format!("{failpoint}=30*off->return");
+        let killed = scene.run_with(&failpoints, &scene.delete(&[])).unwrap();
+        assert_eq!(killed.status, KILLED);
+        let dead = scene.run_id().unwrap();
+        let freed_by_the_dead = scene.difference().unwrap().freed_blob_bytes();
+        let report = scene.report(0, &scene.delete(&[])).unwrap();
+        let shown = scene.show_run(&dead).unwrap();
+        assert_eq!(
+            number(&shown, "/bytes/freed").unwrap(),
+            freed_by_the_dead,
+            "{failpoint}"
+        );
+        let freed = scene.difference().unwrap().freed_blob_bytes() - freed_by_the_dead;
+        assert_eq!(number(&report, "/bytes/freed").unwrap(), freed, "{failpoint}");
+    }
+}
+
 /// A file that a kill cut short lies where the run keeps its journal.
 #[test]
 fn a_file_that_was_cut_short_does_not_keep_a_run_from_going_on() {
@@ -212,7 +229,7 @@ fn a_task_that_panics_is_done_again() {
 fn killed_at_any_moment() {
     let begun = Instant::now();
     let mut seed = 0;
-    while seed < 3 || (seed < 40 && begun.elapsed() < Duration::from_secs(30)) {
+    while seed < 3 || (seed < 40 && begun.elapsed() < Duration::from_secs(25)) {
         seed += 1;
         killed_at_random(seed)
             .with_context(|| format!("seed {seed}"))

@@ -19,7 +19,7 @@ fn stopped_in_the_sweep_by(signal: &str) -> Result<()> {
     running.wait_for_line("stopping")?;
     running.release()?;
     let report = report_of(&running.finish()?, 4)?;
-    ensure!(report["outcome"] == "stopped", "{report:#}");
+    ensure!(report["outcome"] == "stopped", "{report}");
     scene.check_intact()?;
     scene.check_accounts(&report)?;
     let (deleted, left) = (
@@ -28,15 +28,15 @@ fn stopped_in_the_sweep_by(signal: &str) -> Result<()> {
     );
     ensure!(
         left > 0 && deleted + left == scene.orphans().len() as u64,
-        "{report:#}"
+        "{report}"
     );
-    ensure!(scene.show()? == report, "it is shown otherwise than it was told");
+    scene.check_shown(&report)?;
     let lock = scene.storage().get("hardprune/lock.json")?;
     ensure!(lock.is_none(), "the lock was not given back: {lock:?}");
 
     let report = scene.report(0, &scene.resume())?;
     scene.check_finished(&report, &scene.orphans())?;
-    ensure!(number(&report, "/epochs")? == 2, "{report:#}");
+    ensure!(number(&report, "/epochs")? == 2, "{report}");
     Ok(())
 }
 

@@ -135,11 +135,7 @@ fn a_part_of_the_plan_that_was_changed_stays_and_the_rest_goes() {
     scene.check_intact().unwrap();
     scene.check_accounts(&report).unwrap();
     let left = planned.len() as u64;
-    assert_eq!(
-        number(&report, "/blobs/not_attempted").unwrap(),
-        left,
-        "{report:#}"
-    );
+    assert_eq!(number(&report, "/blobs/not_attempted").unwrap(), left, "{report}");
     let report = scene.report(0, &scene.delete(&[])).unwrap();
     assert_eq!(number(&report, "/blobs/deleted").unwrap(), left);
 }

@@ -49,7 +49,7 @@ fn one_stays(fault_of: impl Fn(&str) -> Fault, accounted_as: &str) -> Result<()>
     scene.check_accounts(&report)?;
     ensure!(
         number(&report, &format!("/blobs/{accounted_as}"))? == 1,
-        "{report:#}"
+        "{report}"
     );
     let went = scene.difference()?.removed_blobs().into_keys().collect();
     let left: BTreeSet<_> = scene.orphans().difference(&went).cloned().collect();
@@ -57,7 +57,7 @@ fn one_stays(fault_of: impl Fn(&str) -> Fault, accounted_as: &str) -> Result<()>
 
     server.faults().clear();
     let report = scene.report(0, &scene.delete(&[]))?;
-    ensure!(number(&report, "/bytes/freed")? == *size, "{report:#}");
+    ensure!(number(&report, "/bytes/freed")? == *size, "{report}");
     Ok(())
 }
 
@@ -180,7 +180,7 @@ fn a_task_that_is_done_again_forgets_no_batch_and_counts_none_twice() {
     let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
     scene.check_intact().unwrap();
     scene.check_accounts(&report).unwrap();
-    assert_eq!(report["outcome"], "completed", "{report:#}");
+    assert_eq!(report["outcome"], "completed", "{report}");
     let links = scene.difference().unwrap().removed.len() as u64 - number(&report, "/blobs/deleted").unwrap();
-    assert_eq!(number(&report, "/links/layer").unwrap(), links, "{report:#}");
+    assert_eq!(number(&report, "/links/layer").unwrap(), links, "{report}");
 }
