@@ -130,7 +130,7 @@ impl TracedPlan {
             return Err(other_plan());
         }
         let shards = document.shards.iter().flat_map(|plan| &plan.findings.parts);
-        let parts = document.unlink.iter().chain(shards).map(part_name).collect();
+        let parts = document.before_shards().chain(shards).map(part_name).collect();
         Ok(Self {
             registry,
             state,

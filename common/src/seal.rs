@@ -56,6 +56,9 @@ pub struct MarkDocument {
     pub seed: FilterSeed,
     /// A filter for every shard that has references, dangling links or blobs.
     pub filters: Vec<ShardFilter>,
+    /// Keys of the blob space that lie beside the folders of shards: left alone.
+    #[serde(default)]
+    pub stray_keys: u64,
 }
 
 /// Why something cannot be sealed.
@@ -150,12 +153,21 @@ pub struct PlanDocument {
     pub mark: Digest,
     /// How shards are cut.
     pub shard_digits: ShardDigits,
-    /// What goes before the shards.
+    /// What goes first: links of dead manifests.
     pub unlink: Vec<FileRef>,
+    /// What goes next: dangling layer links, of all shards together.
+    pub dangling: Vec<FileRef>,
     /// Every shard.
     pub shards: Vec<ShardPlan>,
     /// The sum of all shards.
     pub totals: ShardTotals,
+}
+
+impl PlanDocument {
+    /// All that goes before any shard, in its order (R6). The place of a file here is the number of its task.
+    pub fn before_shards(&self) -> impl Iterator<Item = &FileRef> {
+        self.unlink.iter().chain(&self.dangling)
+    }
 }
 
 /// A plan that is whole.
@@ -174,6 +186,7 @@ impl SealedPlan {
     pub async fn seal(
         mark: &SealedMark,
         shards: Vec<ShardPlan>,
+        dangling: Vec<FileRef>,
         state: &StateStore,
     ) -> Result<Self, SealError> {
         let filters = &mark.document.filters;
@@ -197,6 +210,7 @@ impl SealedPlan {
                 .iter()
                 .flat_map(|range| range.findings.removals.clone())
                 .collect(),
+            dangling,
             totals: shards.iter().fold(ShardTotals::default(), |sum, plan| {
                 sum.plus(&plan.findings.totals)
             }),

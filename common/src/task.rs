@@ -141,7 +141,7 @@ pub struct UnlinkWork {
 pub struct SweepWork {
     /// The shard.
     pub shard: Shard,
-    /// Its parts of the sealed plan: layer links before blobs (R6).
+    /// Its parts of the sealed plan. Layer links to what they name are gone by now (R6).
     pub parts: Vec<FileRef>,
 }
 
@@ -272,7 +272,9 @@ impl ShardTotals {
 /// What a plan task found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFindings {
-    /// The shard's removals: layer links before blobs (R6).
+    /// Removals of the shard's dangling layer links. The plan gathers them from all shards: they go first (R6).
+    pub dangling: Vec<FileRef>,
+    /// Removals of the shard's blobs.
     pub parts: Vec<FileRef>,
     /// Their sums, and what stays.
     pub totals: ShardTotals,

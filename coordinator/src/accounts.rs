@@ -134,7 +134,7 @@ pub async fn add_up(
                 batches,
             });
         }
-        for (place, file) in book.plan.unlink.iter().enumerate() {
+        for (place, file) in book.plan.before_shards().enumerate() {
             let task = unlink_task(place);
             let batches = book.journal.get(&task);
             let books = TaskBooks {
@@ -404,8 +404,7 @@ fn parts_of<'p>(plan: &'p PlanDocument, task: &str) -> Option<&'p [FileRef]> {
     if let Some(shard) = shard {
         return Some(&shard.findings.parts);
     }
-    plan.unlink
-        .iter()
+    plan.before_shards()
         .enumerate()
         .find(|(place, _)| unlink_task(*place) == task)
         .map(|(_, file)| std::slice::from_ref(file))

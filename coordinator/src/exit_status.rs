@@ -21,6 +21,17 @@ pub enum ExitStatus {
     Locked = 7,
 }
 
+impl ExitStatus {
+    /// The status of a run that did its deletes and failed at something else, such as a file that was asked for.
+    #[must_use]
+    pub fn at_best_partly(self) -> Self {
+        match self {
+            Self::Done => Self::Partly,
+            other => other,
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
         Self::from(status as u8)

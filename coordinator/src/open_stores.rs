@@ -51,7 +51,9 @@ impl NamedRegistry {
                 options,
             }),
             (None, None) => Err(RunError::Usage(
-                "name the registry's storage, or its config.yml".to_owned(),
+                "which registry? Name its storage (STORAGE: a folder, s3://…), or its configuration \
+                 (--registry-config FILE)"
+                    .to_owned(),
             )),
         }
     }

@@ -95,7 +95,7 @@ impl Outputs {
     ) -> Result<(), RunError> {
         let sink = self.removals_sink()?;
         if self.removals.is_some() {
-            for file in plan.unlink.iter().chain(parts(plan)) {
+            for file in plan.before_shards().chain(parts(plan)) {
                 for removal in state.read_lines::<Removal>(file).await? {
                     sink.write(&removal);
                 }

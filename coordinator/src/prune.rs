@@ -115,14 +115,22 @@ pub async fn prune(
         stop,
     };
     let (report, status) = run.execute().await?;
-    if let Some(path) = &outputs.metrics {
-        metrics_file::write(path, &report)?;
-    }
+    let written = match &outputs.metrics {
+        Some(path) => metrics_file::write(path, &report),
+        None => Ok(()),
+    };
     if mode == Mode::Delete {
         eprintln!("{}", cache_reminder(named.config.as_ref()));
     }
-    print_report(&report, args.output, &delete_command(arguments))?;
-    Ok(status)
+    let printed = print_report(&report, args.output, &delete_command(arguments));
+    match printed.and(written) {
+        // What was done is done, and `runs show` prints it again.
+        Err(error) if mode == Mode::Delete => {
+            eprintln!("hardprune: {error}");
+            Ok(status.at_best_partly())
+        }
+        result => result.map(|()| status),
+    }
 }
 
 /// Prints a report on standard output.
@@ -196,7 +204,11 @@ async fn resumed_record(
         Resume::Auto => {
             let mut latest = None;
             for run in list_runs(state).await?.into_iter().rev() {
-                let record = load_record(state, run).await?;
+                let record = match load_record(state, run).await {
+                    // It died before it had written down what it is, so before it did anything.
+                    Err(RunError::NoSuchRun { .. }) => continue,
+                    result => result?,
+                };
                 if record.mode == Mode::Delete && !record.ended && record.registry == registry.identity() {
                     latest = Some(record);
                     break;
@@ -286,12 +298,12 @@ async fn reviewed_plan(
         key: file.key,
         problem: error.to_string(),
     })?;
-    let files = document.unlink.iter_mut().chain(
-        document
-            .shards
-            .iter_mut()
-            .flat_map(|shard| &mut shard.findings.parts),
-    );
+    // Dangling links are reviewed shard by shard; those of all together are only for carrying them out.
+    let shards = document.shards.iter_mut().map(|shard| &mut shard.findings);
+    let files = document
+        .unlink
+        .iter_mut()
+        .chain(shards.flat_map(|found| found.dangling.iter_mut().chain(&mut found.parts)));
     for (place, file) in files.enumerate() {
         let bytes = source.read(file).await?;
         *file = state
@@ -330,7 +342,7 @@ fn delete_command(arguments: &[String]) -> String {
 }
 
 /// Quotes a word for a shell, where it needs that.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

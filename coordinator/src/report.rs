@@ -217,6 +217,7 @@ impl Report {
     pub fn add_mark(&mut self, mark: &MarkDocument) {
         self.cutoff = Some(mark.cutoff);
         self.references = mark.references;
+        self.blobs.unrecognized_keys += mark.stray_keys;
         for range in &mark.ranges {
             let findings = &range.findings;
             self.repositories += findings.repositories;

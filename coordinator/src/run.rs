@@ -31,8 +31,9 @@ use crate::progress::Progress;
 use crate::report::{Outcome, Report, Seconds};
 use crate::run_record::{Mode, RunRecord};
 use crate::seal::{SealOptions, seal, survey_blob_space};
+use crate::settle::Settled;
 use crate::sweep::sweep;
-use crate::unlink::unlink;
+use crate::unlink::Unlink;
 use crate::{mark, plan, retention, settle};
 
 /// What a run works with.
@@ -130,11 +131,18 @@ impl Run {
         let registry_identity = self.registry.identity().to_owned();
         let dispatcher = Dispatcher::new(&publisher, epoch.clone(), registry_identity, self.stop.clone());
 
+        // The lock was written: where versions are kept, its answer has said so, hours before a mark would end.
+        self.refuse_versioned()?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers * 4).await?;
         let marked = mark::mark(&dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
+        info!(
+            ranges = marked.len(),
+            seconds = found.seconds.mark,
+            "repositories are marked"
+        );
         failpoint::here("after-mark").await;
         self.refuse_untagged(&marked)?;
         self.refuse_versioned()?;
@@ -160,6 +168,8 @@ impl Run {
         let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
         self.record.shard_digits = Some(sealed_mark.document().shard_digits);
         found.seconds.seal = clock::since(stage).as_secs_f64();
+        let document = sealed_mark.document();
+        info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
         failpoint::here("after-seal").await;
         let sealed_mark = found.mark.insert(sealed_mark);
 
@@ -179,6 +189,8 @@ impl Run {
             latest.sealed_plan = Some(sealed_plan.file().sha256);
         }
         let sealed_plan = &*found.plan.insert(sealed_plan);
+        let orphaned = sealed_plan.document().totals.orphaned;
+        info!(sha256 = %sealed_plan.file().sha256, orphaned, seconds = found.seconds.plan, "the plan is sealed");
         self.outputs
             .write_candidates(&self.state, sealed_plan.document())
             .await?;
@@ -203,16 +215,36 @@ impl Run {
         failpoint::here("after-lock-allows").await;
 
         let stage = clock::monotonic_now();
-        let unlinked = unlink(&dispatcher, sealed_plan, &self.progress).await?;
+        let (dead, dangling) = Unlink::stages(sealed_plan.document());
+        let unlinked = dead.carry_out(&dispatcher, &self.progress).await?;
         found.seconds.unlink = clock::since(stage).as_secs_f64();
         found.problems.extend(unlinked.problems);
         found.held_back = !unlinked.complete;
+        info!(
+            complete = unlinked.complete,
+            seconds = found.seconds.unlink,
+            "links of dead manifests are removed"
+        );
         failpoint::here("after-unlink").await;
         if unlinked.complete {
+            // A link that cannot go holds no blob back: it leads nowhere then, and the next run sees it again.
+            let links = dangling.carry_out(&dispatcher, &self.progress).await?;
+            found.problems.extend(links.problems);
+            found.seconds.unlink = clock::since(stage).as_secs_f64();
+            failpoint::here("after-dangling").await;
             let stage = clock::monotonic_now();
             let failed = sweep(&dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
+            info!(
+                failed_tasks = failed.len(),
+                seconds = found.seconds.sweep,
+                "shards are swept"
+            );
             found.problems.extend(failed);
+        }
+        if !found.problems.is_empty() {
+            // R11: tasks that failed because the registry has another owner are no end of the run, but of its epoch.
+            lock.prove_held().await?;
         }
         failpoint::here("after-sweep").await;
         drop(publisher);
@@ -313,14 +345,14 @@ impl Run {
             latest.requests = self.registry.requests();
         }
         let begun = self.record.deletes_begun();
-        let accounts = if begun {
+        let settled = if begun {
             Some(settle::settle(self).await?)
         } else {
             None
         };
-        let (outcome, status) = match (&result, &accounts) {
+        let (outcome, mut status) = match (&result, &settled) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
-            (Ok(()), Some(accounts)) => judge(accounts, &found, self.stop.is_cancelled()),
+            (Ok(()), Some(settled)) => judge(settled, &found, self.stop.is_cancelled()),
             (Err(_), Some(_)) => (Outcome::Stopped, ExitStatus::Stopped),
             (Err(error), None) => {
                 let status = error.exit_status();
@@ -332,6 +364,13 @@ impl Run {
                 (outcome, status)
             }
         };
+        let accounts = settled.map(|settled| {
+            if let Some(error) = settled.unwritten {
+                self.progress.say(&error.to_string());
+                status = status.at_best_partly();
+            }
+            settled.accounts
+        });
         self.record.ended = !matches!(outcome, Outcome::Stopped);
         let error = result.err();
         let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
@@ -365,9 +404,11 @@ impl Run {
     }
 }
 
-fn judge(accounts: &Accounts, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
+fn judge(settled: &Settled, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
+    let accounts = &settled.accounts;
     let left = accounts.not_attempted_blobs + accounts.links_left;
-    if left > 0 && (stopping || found.held_back) {
+    // R5: a run is not over while its books are not.
+    if !settled.complete || left > 0 && (stopping || found.held_back) {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }
     if left + accounts.failed_blobs > 0 {

@@ -13,9 +13,9 @@ use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
 use crate::outputs::planned_links;
-use crate::prune::{load_record, print_report};
+use crate::prune::{load_record, print_report, quoted};
 use crate::report::{Outcome, Report};
-use crate::run_record::{Mode, RunRecord, list_runs};
+use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
 use crate::settle::first_problems;
 use crate::{accounts, human, print};
 
@@ -94,7 +94,7 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
                     Some(report) if report.epochs == record.epoch().number => report,
                     _ => rebuilt_report(&state, &record).await?,
                 };
-                let command = format!("hardprune delete {} --plan {}", record.registry, record.run);
+                let command = delete_command(&record, args.place.state.as_deref());
                 print_report(&report, args.output, &command)?;
                 return Ok(ExitStatus::Done);
             }
@@ -103,6 +103,52 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
         }
     }
     Err(missing.unwrap_or_else(|| RunError::Usage("no state store was named".to_owned())))
+}
+
+/// The command that deletes what a check found, by its record: the options that decide what goes, and its plan.
+fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
+    // Destructured, so that a new option cannot be forgotten.
+    let RunOptions {
+        keep_younger_than_seconds,
+        delete_untagged,
+        accept_untagged_repositories,
+        purge_uploads_older_than_seconds,
+        prune_broken,
+        delete_empty_repositories,
+        false_positive_rate: _, // only of this check's filters
+        accept_versioned,
+        filter_seed: _,
+        plan: _,
+    } = record.options;
+    let mut command = format!("hardprune delete {}", quoted(storage_of(record)));
+    if let Some(state) = state {
+        command += &format!(" --state {}", quoted(state));
+    }
+    command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
+    if let Some(seconds) = purge_uploads_older_than_seconds {
+        command += &format!(" --purge-uploads-older-than {seconds}s");
+    }
+    for (is_on, flag) in [
+        (delete_untagged, "--delete-untagged"),
+        (accept_untagged_repositories, "--accept-untagged-repositories"),
+        (prune_broken, "--prune-broken"),
+        (delete_empty_repositories, "--delete-empty-repositories"),
+        (accept_versioned, "--accept-versioned"),
+    ] {
+        if is_on {
+            command += &format!(" {flag}");
+        }
+    }
+    command + &format!(" --plan {} --assume-read-only", record.run)
+}
+
+/// The registry as it is named on a command line: the identity of one in a bucket may also say at which server.
+fn storage_of(record: &RunRecord) -> &str {
+    let identity = record.registry.as_str();
+    match identity.split_once(" at ") {
+        Some((storage, _)) if storage.contains("://") => storage,
+        _ => identity,
+    }
 }
 
 /// The state stores to look in: the one that was named, or the user's own and those that runs were noted in.
@@ -190,8 +236,7 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 /// Looks what became of open batches, where the registry can be reached and nobody is at work on it. Returns whether
 /// its bucket keeps versions.
 async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
-    let storage = record.registry.split(" at ").next().unwrap_or(&record.registry);
-    let registry = match named(storage).and_then(|named| named.open()) {
+    let registry = match named(storage_of(record)).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
             eprintln!(

@@ -221,6 +221,7 @@ pub async fn seal(
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
         filters: prepared,
+        stray_keys: space.unrecognized_keys,
     };
     Ok(SealedMark::seal(document, state).await?)
 }

@@ -14,20 +14,34 @@ use crate::report::{FIRST_PROBLEMS, Outcome, Report};
 use crate::run::Run;
 use crate::run_record::Mode;
 
+/// The books of a run, closed as far as they could be.
+#[derive(Debug)]
+pub struct Settled {
+    /// What they add up to.
+    pub accounts: Accounts,
+    /// Whether the end of every request is in them.
+    pub complete: bool,
+    /// Why the removals could not be written to the file that was asked for.
+    pub unwritten: Option<RunError>,
+}
+
 /// Closes the books of all epochs: open batches are looked at, accounts added up (R5).
 ///
 /// # Errors
 ///
 /// Books that cannot be read.
-pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
-    // What cannot be looked at now stays open, and counts as still to do.
-    if let Err(error) = accounts::settle_open_batches(&*run.registry, &run.state, &run.record).await {
-        run.progress
-            .say(&format!("some batches are not settled yet: {error}"));
+pub async fn settle(run: &Run) -> Result<Settled, RunError> {
+    let settled = accounts::settle_open_batches(&*run.registry, &run.state, &run.record).await;
+    // What cannot be looked at, or written down, now stays open until the run is resumed.
+    if let Err(error) = &settled {
+        run.progress.say(&format!(
+            "some batches are not settled yet, so less is counted than went: {error}; --resume {} settles them",
+            run.record.run
+        ));
     }
     let sink = run.outputs.removals_sink()?;
     let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
-    sink.finish()?;
+    let unwritten = sink.finish().err();
     if run.record.options.delete_empty_repositories {
         let removed = run.registry.remove_empty_repositories().await?;
         if removed > 0 {
@@ -35,7 +49,11 @@ pub async fn settle(run: &Run) -> Result<Accounts, RunError> {
                 .say(&format!("removed the empty folders of {removed} repositories"));
         }
     }
-    Ok(accounts)
+    Ok(Settled {
+        accounts,
+        complete: settled.is_ok(),
+        unwritten,
+    })
 }
 
 /// Makes the report.

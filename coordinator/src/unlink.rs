@@ -1,7 +1,8 @@
-//! Unlink, the coordinator's part: the links of dead manifests go first, everywhere (R6).
+//! Unlink, the coordinator's part: the links of dead manifests go first, everywhere, then dangling layer links (R6).
 
 use hardprune_common::problem::{Problem, ProblemKind};
-use hardprune_common::seal::SealedPlan;
+use hardprune_common::seal::PlanDocument;
+use hardprune_common::state::FileRef;
 use hardprune_common::task::{Findings, UnlinkWork, Work};
 
 use crate::accounts::unlink_task;
@@ -11,51 +12,77 @@ use crate::progress::Progress;
 /// What came of it.
 #[derive(Debug)]
 pub struct Unlinked {
-    /// Whether every link is gone. Where not, no blob may go (R6).
+    /// Whether every link is gone. While one of a dead manifest is left, no blob may go (R6).
     pub complete: bool,
     /// Tasks that failed.
     pub problems: Vec<Problem>,
 }
 
-/// Removes what goes before the shards.
-///
-/// # Errors
-///
-/// Workers that are gone.
-pub async fn unlink(
-    dispatcher: &Dispatcher<'_>,
-    plan: &SealedPlan,
-    progress: &Progress,
-) -> Result<Unlinked, DispatchError> {
-    let files = &plan.document().unlink;
-    let mut unlinked = Unlinked {
-        complete: true,
-        problems: Vec::new(),
-    };
-    if files.is_empty() {
-        return Ok(unlinked);
+/// Files of removals that go before any shard.
+#[derive(Debug)]
+pub struct Unlink<'p> {
+    name: &'static str,
+    /// The number of the first file's task.
+    first: usize,
+    files: &'p [FileRef],
+}
+
+impl<'p> Unlink<'p> {
+    /// What goes before the shards, in its order (R6): links of dead manifests everywhere, then dangling layer links.
+    #[must_use]
+    pub fn stages(plan: &'p PlanDocument) -> (Self, Self) {
+        let dead = Self {
+            name: "unlink",
+            first: 0,
+            files: &plan.unlink,
+        };
+        let dangling = Self {
+            name: "links",
+            first: plan.unlink.len(),
+            files: &plan.dangling,
+        };
+        (dead, dangling)
     }
-    let tasks = files.iter().enumerate().map(|(number, file)| {
-        (
-            unlink_task(number),
-            Work::Unlink(UnlinkWork {
-                parts: vec![file.clone()],
-            }),
-        )
-    });
-    let stage = progress.stage("unlink", files.len() as u64, "files");
-    let failed = dispatcher
-        .wait_for_all(tasks.collect(), |findings| {
-            if let Findings::Removed(findings) = findings {
-                stage.done(1, findings.removed, 0);
-                unlinked.complete &= findings.failed == 0 && !findings.stopped;
-            }
-        })
-        .await?;
-    stage.finish();
-    unlinked.complete &= failed.is_empty();
-    unlinked.problems = failed.into_iter().map(task_problem).collect();
-    Ok(unlinked)
+
+    /// Removes them.
+    ///
+    /// # Errors
+    ///
+    /// Workers that are gone.
+    pub async fn carry_out(
+        &self,
+        dispatcher: &Dispatcher<'_>,
+        progress: &Progress,
+    ) -> Result<Unlinked, DispatchError> {
+        let mut unlinked = Unlinked {
+            complete: true,
+            problems: Vec::new(),
+        };
+        if self.files.is_empty() {
+            return Ok(unlinked);
+        }
+        let task = |(place, file): (usize, &FileRef)| {
+            let parts = vec![file.clone()];
+            (
+                unlink_task(self.first + place),
+                Work::Unlink(UnlinkWork { parts }),
+            )
+        };
+        let tasks = self.files.iter().enumerate().map(task).collect();
+        let stage = progress.stage(self.name, self.files.len() as u64, "files");
+        let failed = dispatcher
+            .wait_for_all(tasks, |findings| {
+                if let Findings::Removed(findings) = findings {
+                    stage.done(1, findings.removed, 0);
+                    unlinked.complete &= findings.failed == 0 && !findings.stopped;
+                }
+            })
+            .await?;
+        stage.finish();
+        unlinked.complete &= failed.is_empty();
+        unlinked.problems = failed.into_iter().map(task_problem).collect();
+        Ok(unlinked)
+    }
 }
 
 /// A task that was given up, as the report shows it.

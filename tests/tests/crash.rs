@@ -1,5 +1,15 @@
 //! Whatever ends, stops, misleads or hinders a `delete`: nothing live is lost, the accounts are exact, and going on
 //! leaves nothing to delete.
 
+#[path = "crash/changed_meanwhile.rs"]
+mod changed_meanwhile;
 #[path = "crash/killed.rs"]
 mod killed;
+#[path = "crash/lock_lost.rs"]
+mod lock_lost;
+#[path = "crash/stopped.rs"]
+mod stopped;
+#[path = "crash/tampered.rs"]
+mod tampered;
+#[path = "crash/unclear_answers.rs"]
+mod unclear_answers;

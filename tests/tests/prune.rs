@@ -5,6 +5,14 @@
 mod kept_and_purged;
 #[path = "prune/orphans.rs"]
 mod orphans;
+#[path = "prune/output.rs"]
+mod output;
+#[path = "prune/registry_config.rs"]
+mod registry_config;
+#[path = "prune/report_schema.rs"]
+mod report_schema;
+#[path = "prune/requests.rs"]
+mod requests;
 #[path = "prune/reviewed.rs"]
 mod reviewed;
 #[path = "prune/scene.rs"]

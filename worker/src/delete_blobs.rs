@@ -1,7 +1,7 @@
 //! Unlink and sweep: deletes exactly what a sealed plan names. The only file that deletes anything of a registry.
 //!
 //! Upholds R2 (keys come from a plan traced to the lock), R5 (a batch's start is journaled before it is sent, its
-//! outcome after), R6 (parts one after another: links before blobs) and R10 (a permit for each request, no hidden
+//! outcome after), R6 (parts one after another, in the order of their task) and R10 (a permit for each request, no hidden
 //! retries: each attempt is a batch of its own in the journal).
 
 use std::time::Duration;

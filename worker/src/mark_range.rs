@@ -196,6 +196,7 @@ impl FindingsWriter {
             removals,
             problems,
             frozen,
+            has_odd_links: _,
             unrecognized,
             upload_bytes,
         } = marks;

@@ -29,6 +29,8 @@ pub(crate) struct RepositoryMarks {
     pub removals: Vec<Removal>,
     pub problems: Vec<Problem>,
     pub frozen: bool,
+    /// Whether a link's content is not what its key says.
+    pub has_odd_links: bool,
     pub unrecognized: u64,
     pub upload_bytes: u64,
 }
@@ -125,6 +127,7 @@ impl RepositoryMarker {
                 // A layer link's digest is kept whatever its content says.
                 if problem.is_some() {
                     marks.references.extend(odd.digest);
+                    marks.has_odd_links = true;
                 }
                 marks.references.extend(&found);
                 if odd.is_revision {
@@ -427,7 +430,7 @@ impl RepositoryMarker {
             .count();
         !marks.frozen
             && live.manifests.is_empty()
-            && keys.odd_links.is_empty()
+            && !marks.has_odd_links
             && keys.unrecognized == 0
             && revisions_purged == keys.revisions.len()
             && uploads_purged == keys.uploads.len()

@@ -1,7 +1,7 @@
 //! Plan: lists a shard, decides per blob, and writes exactly which keys would go (R2).
 //!
-//! Comes in: the shard's filter and its dangling links, from the sealed mark. Goes out: the parts of the shard's plan,
-//! layer links before blobs (R6). Nothing is written to the registry (R7).
+//! Comes in: the shard's filter and its dangling links, from the sealed mark. Goes out: the parts of the shard's plan, for
+//! links and for blobs. Nothing is written to the registry (R7).
 
 use std::collections::HashSet;
 
@@ -42,8 +42,7 @@ pub(crate) async fn plan_shard(
             }
         }
     }
-    // Links and blobs never share a part, so that one can end before the other begins (R6).
-    plan.end_part().await?;
+    let dangling = plan.take_parts().await?;
 
     let mut totals = ShardTotals {
         layer_links: plan.written,
@@ -69,7 +68,8 @@ pub(crate) async fn plan_shard(
         }
     }
     Ok(PlanFindings {
-        parts: plan.finish().await?,
+        dangling,
+        parts: plan.take_parts().await?,
         totals,
     })
 }
@@ -153,6 +153,7 @@ struct PlanWriter {
     key_prefix: String,
     removals: Vec<Removal>,
     parts: Vec<FileRef>,
+    files: usize,
     written: u64,
 }
 
@@ -164,6 +165,7 @@ impl PlanWriter {
             key_prefix,
             removals: Vec::new(),
             parts: Vec::new(),
+            files: 0,
             written: 0,
         }
     }
@@ -185,7 +187,8 @@ impl PlanWriter {
 
     async fn end_part(&mut self) -> Result<(), TaskError> {
         if !self.removals.is_empty() {
-            let key = format!("{}-{}.jsonl", self.key_prefix, self.parts.len());
+            let key = format!("{}-{}.jsonl", self.key_prefix, self.files);
+            self.files += 1;
             self.parts
                 .push(self.state.write_lines(&key, &self.removals).await?);
             self.removals.clear();
@@ -193,8 +196,9 @@ impl PlanWriter {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Vec<FileRef>, TaskError> {
+    /// Ends the last part and names all since this was last called.
+    async fn take_parts(&mut self) -> Result<Vec<FileRef>, TaskError> {
         self.end_part().await?;
-        Ok(self.parts)
+        Ok(std::mem::take(&mut self.parts))
     }
 }

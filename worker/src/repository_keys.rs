@@ -159,7 +159,8 @@ impl RepositoryCollector {
         let odd = |digest: Option<Digest>, is_revision| OddLink {
             key: object.key.clone(),
             is_revision,
-            only_etag: digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
+            only_etag: object.etag.is_some()
+                && digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
             digest,
         };
         let fits = |digest: &Digest| link::link_fits(digest, object.size, object.etag.as_deref());
@@ -190,7 +191,8 @@ impl RepositoryCollector {
                 }
             }
             Some(RepositoryEntry::RevisionLink(digest)) => {
-                if !fits(&digest) {
+                // R1: where nothing but its content can tell, as on a filesystem, it is read: its content is served.
+                if !fits(&digest) || object.etag.is_none() {
                     repository.odd_links.push(odd(Some(digest), true));
                 }
                 repository.revisions.push(link(digest));

@@ -1,10 +1,12 @@
 //! From a task to its report.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use hardprune_common::queue::TaskConsumer;
 use hardprune_common::task::{Findings, MESSAGE_VERSION, Task, TaskReport, Work};
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, debug, info_span};
 
 use crate::context::{TaskError, WorkerContext};
 use crate::{delete_blobs, mark_range, plan_shard};
@@ -13,7 +15,14 @@ use crate::{delete_blobs, mark_range, plan_shard};
 pub async fn work(context: Arc<WorkerContext>, queue: Arc<dyn TaskConsumer>) {
     while let Some(task) = queue.next_task().await {
         let span = info_span!("task", run = %task.epoch.run, epoch = task.epoch.number, task = task.id);
-        let result = run_task(&context, &task).instrument(span).await;
+        debug!(parent: &span, "task begins");
+        // What panicked is one attempt at a task, not a worker that is never heard of again. It leaves nothing half done
+        // in memory: all that attempts share is behind locks that a panic does not poison.
+        let attempt = AssertUnwindSafe(run_task(&context, &task).instrument(span.clone())).catch_unwind();
+        let result = attempt
+            .await
+            .unwrap_or_else(|_| Err(TaskError::Lost("it panicked".to_owned())));
+        debug!(parent: &span, done = result.is_ok(), "task ends");
         let report = TaskReport {
             version: MESSAGE_VERSION,
             task: task.id,

@@ -58,6 +58,10 @@ impl FilesystemStore {
                 store: named.clone(),
                 what: "folder",
             },
+            ErrorKind::NotADirectory => StoreError::Configuration {
+                store: named.clone(),
+                problem: "a part of this path is not a folder".to_owned(),
+            },
             _ => io_error(&named, "open", "", error),
         })?;
         if !canonical.is_dir() {
@@ -81,9 +85,13 @@ impl FilesystemStore {
     ///
     /// As [`FilesystemStore::open`], and a folder that cannot be made.
     pub fn create(root: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(root)
-            .map_err(|error| io_error(&root.display().to_string(), "create", "", error))?;
-        Self::open(root)
+        match fs::create_dir_all(root) {
+            // What is there is no folder: opening it says so.
+            Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory) => {
+                Err(io_error(&root.display().to_string(), "create", "", error))
+            }
+            _ => Self::open(root),
+        }
     }
 
     fn path(&self, key: &str) -> PathBuf {

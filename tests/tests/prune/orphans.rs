@@ -175,11 +175,19 @@ async fn delete_frees_exactly_the_orphans(scene: Scene) -> Result<Scene> {
 }
 
 #[test]
-fn in_generated_registries_the_candidates_are_the_orphans() {
+fn in_generated_registries_in_folders_the_candidates_are_the_orphans() {
     for seed in 1..=4 {
         candidates_are_the_orphans(&Place::folder().unwrap(), seed).unwrap();
     }
+}
+
+#[test]
+fn in_a_generated_registry_on_s3_the_candidates_are_the_orphans() {
     candidates_are_the_orphans(&Place::s3("").unwrap(), 5).unwrap();
+}
+
+#[test]
+fn in_a_generated_registry_in_a_folder_of_a_bucket_the_candidates_are_the_orphans() {
     candidates_are_the_orphans(&Place::s3("a/b/").unwrap(), 6).unwrap();
 }
 

@@ -13,6 +13,7 @@ use hardprune_tests::inventory::{Difference, Inventory};
 use hardprune_tests::program::Hardprune;
 use hardprune_tests::push::{Pushed, build_everything};
 use hardprune_tests::s3_server::{S3Options, S3Server};
+use hardprune_tests::scene::fast_folder;
 use hardprune_tests::storage_writer::{Folder, REGISTRY_ROOT, Storage, blob_key, layer_link_key};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -39,7 +40,7 @@ pub enum Place {
 
 impl Place {
     pub fn folder() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let folder = fast_folder()?;
         Ok(Self::Folder {
             storage: Folder::new(folder.path()),
             _folder: folder,
@@ -141,12 +142,16 @@ impl Place {
 
     /// Every byte and every time there is, to see that nothing changed.
     pub fn snapshot(&self) -> Result<BTreeMap<String, (String, SystemTime)>> {
+        let times = match self {
+            Self::Folder { .. } => BTreeMap::new(),
+            Self::S3 { server, .. } => server.inventory(),
+        };
         let mut snapshot = BTreeMap::new();
         for key in self.keys()?.into_keys() {
             let bytes = self.get(&key)?.with_context(|| format!("{key} went"))?;
             let modified = match self {
                 Self::Folder { storage, .. } => fs::symlink_metadata(storage.path_of(&key))?.modified()?,
-                Self::S3 { server, prefix } => server.inventory()[&format!("{prefix}{key}")].1.into(),
+                Self::S3 { prefix, .. } => times[&format!("{prefix}{key}")].1.into(),
             };
             snapshot.insert(key, (digest_of(&bytes), modified));
         }

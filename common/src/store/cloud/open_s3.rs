@@ -142,6 +142,14 @@ pub(crate) fn open_s3(
     let parsed = Url::parse(&place_url)
         .map_err(|error| format!("the bucket {bucket:?} makes no valid address ({error})"))?;
     let http = config.http.for_store(&parsed, options.concurrency);
+    let has = |key| config.values.contains_key(&key);
+    let has_both_keys = has(AmazonS3ConfigKey::AccessKeyId) == has(AmazonS3ConfigKey::SecretAccessKey);
+    if !has_both_keys && !config.flag(AmazonS3ConfigKey::SkipSignature) {
+        return Err(
+            "there is only one of the two keys; set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                .to_owned(),
+        );
+    }
     let credentials = if config.flag(AmazonS3ConfigKey::SkipSignature) {
         None
     } else {

@@ -77,6 +77,11 @@ impl Walk<'_> {
             .prefix
             .rfind('/')
             .map_or("", |end| &self.range.prefix[..=end]);
+        // A name that is no UTF-8 cannot be opened by its readable form: it is met on the way down.
+        let folder = match folder.find(char::REPLACEMENT_CHARACTER) {
+            Some(at) => &folder[..folder[..at].rfind('/').map_or(0, |end| end + 1)],
+            None => folder,
+        };
         let Some(fd) = self.open_base(folder)? else {
             return Ok(());
         };
