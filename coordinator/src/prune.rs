@@ -25,6 +25,8 @@ use crate::{metrics_file, print, signals};
 /// Tasks done at once on a cloud store: enough to keep its requests in flight busy.
 const CLOUD_WORKERS: usize = 32;
 const CLOUD_READS_IN_FLIGHT: usize = 32;
+/// A disk with a cold cache serves several walks faster than one, however few processors there are.
+const FEWEST_FOLDER_WORKERS: usize = 8;
 const FOLDER_READS_IN_FLIGHT: usize = 8;
 
 /// What only `delete` is told.
@@ -93,7 +95,7 @@ pub async fn prune(
     let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
     let run = Run {
         workers: if named.is_folder() {
-            processors * 2
+            (processors * 4).clamp(FEWEST_FOLDER_WORKERS, CLOUD_WORKERS)
         } else {
             CLOUD_WORKERS.min(concurrency.into())
         },

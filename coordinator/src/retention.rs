@@ -16,11 +16,10 @@ pub async fn tidy_up(state: &StateStore, record: &RunRecord, keep_runs: usize) {
     }
 }
 
-/// Segments, filters and dangling links: the plan has what came of them.
+/// Segments and filters: the plan has what came of them. Dangling links are parts of the plan.
 async fn remove_intermediate_files(state: &StateStore, epoch: &Epoch) -> Result<(), StateError> {
     let folder = epoch_folder(epoch);
     let mut keys = state.list(&format!("{folder}filters/")).await?;
-    keys.extend(state.list(&format!("{folder}dangling/")).await?);
     let segments = state.list(&format!("{folder}mark/")).await?;
     keys.extend(
         segments

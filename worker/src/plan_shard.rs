@@ -29,10 +29,16 @@ pub(crate) async fn plan_shard(
         None => None,
     };
     let mut plan = PlanWriter::new(context.state.clone(), task);
-    for file in &work.dangling {
-        for removal in context.state.read_lines::<Removal>(file).await? {
-            if reviewed.as_ref().is_none_or(|keys| keys.contains(&removal.key)) {
-                plan.push(removal).await?;
+    match &reviewed {
+        // They are parts of a plan as they are.
+        None => plan.adopt(&work.dangling),
+        Some(reviewed) => {
+            for file in &work.dangling {
+                for removal in context.state.read_lines::<Removal>(file).await? {
+                    if reviewed.contains(&removal.key) {
+                        plan.push(removal).await?;
+                    }
+                }
             }
         }
     }
@@ -162,6 +168,12 @@ impl PlanWriter {
             files: 0,
             written: 0,
         }
+    }
+
+    /// Takes files that were written at sealing for parts, unchanged.
+    fn adopt(&mut self, files: &[FileRef]) {
+        self.written += files.iter().map(|file| file.items).sum::<u64>();
+        self.parts.extend_from_slice(files);
     }
 
     async fn push(&mut self, removal: Removal) -> Result<(), TaskError> {

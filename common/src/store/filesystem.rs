@@ -13,9 +13,11 @@ use std::io::{self, ErrorKind, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -118,15 +120,20 @@ impl FilesystemStore {
     }
 
     /// Runs a walk on a thread of its own; its pages come through a short queue, so that it is never far ahead.
+    ///
+    /// None of the pool's threads: a walk waits for those who take its pages, and they may need one of these to read.
     fn pages<T: Send + 'static>(
         &self,
         walk: impl FnOnce(Self, &mut dyn FnMut(Result<T, StoreError>) -> bool) + Send + 'static,
     ) -> BoxStream<'_, Result<T, StoreError>> {
         let (sender, receiver) = mpsc::channel(4);
         let store = self.clone();
-        tokio::task::spawn_blocking(move || {
+        let started = thread::Builder::new().name("walk".to_owned()).spawn(move || {
             walk(store, &mut |page| sender.blocking_send(page).is_ok());
         });
+        if let Err(error) = started {
+            return stream::once(future::ready(Err(self.error("start a walk of", "", error)))).boxed();
+        }
         stream::unfold(receiver, |mut receiver| async move {
             Some((receiver.recv().await?, receiver))
         })

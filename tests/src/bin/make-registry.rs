@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::storage_writer::Folder;
@@ -19,13 +19,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let shape = match arguments.shape.as_str() {
-        "small" => Shape::small(1),
-        "filesystem" => Shape::filesystem_benchmark(),
-        "s3" => Shape::s3_benchmark(),
-        other => bail!("there is no shape {other:?}: small, filesystem, s3"),
-    };
-    let truth = generate(&shape, &Folder::new(&arguments.folder))?;
+    let truth = generate(&Shape::named(&arguments.shape)?, &Folder::new(&arguments.folder))?;
     println!(
         "{} live blobs, {} orphans, {} objects",
         truth.live.len(),

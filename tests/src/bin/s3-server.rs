@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::s3_server::{S3Options, S3Server};
 
 /// An S3 server with one empty bucket, held in memory, on 127.0.0.1.
@@ -21,6 +22,9 @@ struct Arguments {
     /// The most keys that a page of a listing has.
     #[arg(long, default_value_t = 1000)]
     page_size: usize,
+    /// Fill the bucket with a synthetic registry: `small`, or `filesystem` or `s3` as in the benchmarks.
+    #[arg(long)]
+    registry: Option<String>,
     /// Keep versions: what is deleted only hides.
     #[arg(long)]
     versioned: bool,
@@ -36,6 +40,9 @@ fn main() -> anyhow::Result<()> {
         versioned: arguments.versioned,
         ..S3Options::default()
     })?;
+    if let Some(shape) = arguments.registry {
+        generate(&Shape::named(&shape)?, &server)?;
+    }
     println!("AWS_ENDPOINT_URL={}", server.endpoint());
     println!("AWS_ACCESS_KEY_ID={}", server.access_key());
     println!("AWS_SECRET_ACCESS_KEY={}", server.secret_key());

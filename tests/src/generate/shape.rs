@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
+use anyhow::{Result, bail};
+
 /// What the registry is to look like. All counts are exact; equal shapes give equal registries.
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -43,6 +45,20 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The shape of this name: `small`, or that of a benchmark, `filesystem` or `s3`.
+    ///
+    /// # Errors
+    ///
+    /// Another name.
+    pub fn named(name: &str) -> Result<Self> {
+        Ok(match name {
+            "small" => Self::small(1),
+            "filesystem" => Self::filesystem_benchmark(),
+            "s3" => Self::s3_benchmark(),
+            other => bail!("there is no shape {other:?}: small, filesystem, s3"),
+        })
+    }
+
     /// A few repositories with some of everything, for tests that make many.
     pub fn small(seed: u64) -> Self {
         Self {
