@@ -82,7 +82,7 @@ pub async fn any_range_of_any_keys_is_what_the_model_says(store: &Opened) -> Res
         for _ in 0..RANGES {
             let mut range = range().new_tree(&mut runner).map_err(value)?.current();
             let under = |key: &String| format!("{root}{key}");
-            range.prefix = under(&range.prefix);
+            range.prefix.insert_str(0, &root);
             range.after = range.after.as_ref().map(under);
             range.before = range.before.as_ref().map(under);
             let all: Vec<_> = keys.iter().map(under).collect();
