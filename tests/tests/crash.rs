@@ -1,5 +1,9 @@
 //! Whatever ends, stops, misleads or hinders a `delete`: nothing live is lost, the accounts are exact, and going on
 //! leaves nothing to delete.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a scenario shares is a test too, though it has no #[test] of its own"
+)]
 
 #[path = "crash/changed_meanwhile.rs"]
 mod changed_meanwhile;
