@@ -257,7 +257,8 @@ mod tests {
     }
 
     fn entries() -> impl Strategy<Value = RepositoryEntry> {
-        let name = "[a-zA-Z0-9._-]{1,20}";
+        // Not "." and "..", which are no names.
+        let name = "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,19}";
         prop_oneof![
             digests().prop_map(RepositoryEntry::LayerLink),
             digests().prop_map(RepositoryEntry::RevisionLink),
