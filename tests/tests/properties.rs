@@ -63,6 +63,7 @@ fn interruption() -> impl Strategy<Value = Interruption> {
         "after-seal",
         "after-lock-allows",
         "after-unlink",
+        "after-dangling",
         "after-sweep",
     ]);
     let action = prop_oneof![4 => Just("return"), 1 => Just("1*panic")];

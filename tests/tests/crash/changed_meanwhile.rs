@@ -21,7 +21,8 @@ fn shape() -> Shape {
 
 fn kill(scene: &Scene, failpoint: &str) -> Result<()> {
     let failpoints = format!("{failpoint}=20*off->return");
-    let killed = scene.run_with(&failpoints, &scene.delete(&[]))?;
+    // One request at a time: those of a dead run that are still under way would delete after this has looked.
+    let killed = scene.run_with(&failpoints, &scene.delete(&["--concurrency", "1"]))?;
     ensure!(killed.status == KILLED, "{killed:?}");
     Ok(())
 }

@@ -101,6 +101,7 @@ fn after_the_end_of_a_batch_is_journaled() {
 fn between_the_stages() {
     killed_at("after-lock-allows", once);
     killed_at("after-unlink", once);
+    killed_at("after-dangling", once);
     killed_at("after-sweep", once);
 }
 
@@ -176,7 +177,7 @@ fn killed_in_every_epoch() {
 fn what_another_run_deletes_is_not_taken_for_the_dead_ones() {
     for failpoint in ["journal-after-start", "delete-after-request"] {
         let scene = Scene::on_folder(&shape()).unwrap();
-        let failpoints = format!("{failpoint}=30*off->return");
+        let failpoints = format!("{failpoint}=12*off->return");
         let killed = scene.run_with(&failpoints, &scene.delete(&[])).unwrap();
         assert_eq!(killed.status, KILLED);
         let dead = scene.run_id().unwrap();
