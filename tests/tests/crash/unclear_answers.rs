@@ -78,7 +78,11 @@ fn what_was_not_done_and_not_answered_is_done_again() {
 
 #[test]
 fn a_server_that_asks_for_patience_gets_it() {
-    all_goes(on_deletes(Effect::Status(503, "SlowDown")).times(40)).unwrap();
+    // A request is sent eight times. Dangling links are one request, blobs one a shard.
+    let links = on_deletes(Effect::Status(503, "SlowDown")).of_keys_with("_layers/");
+    all_goes(links.times(5)).unwrap();
+    let blobs = on_deletes(Effect::Status(503, "SlowDown")).of_keys_with("blobs/");
+    all_goes(blobs.times(40)).unwrap();
     let slow_down = key_error("SlowDown");
     all_goes(on_deletes(slow_down).of_keys_with("blobs/").times(5)).unwrap();
 }
