@@ -33,8 +33,8 @@ lint: ## Formatting, clippy and the documentation build, all without warnings
 # The tests start the binaries, so those are built first, in the profile of the tests.
 test: test-servers nextest ## Install what the tests need where it is missing, then run them all
 	$(CARGO) build --workspace --bins --features failpoints
-	$(CARGO) nextest run --workspace --features failpoints
 	$(CARGO) test --workspace --doc
+	$(CARGO) nextest run --workspace --features failpoints
 
 # A package's own service need not start (the tests start theirs): what counts is that the command is there.
 test-servers: ## Install the servers that the tests start (Debian, as root or with sudo)
