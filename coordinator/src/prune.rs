@@ -97,8 +97,9 @@ pub async fn prune(
         workers: if named.is_folder() {
             (processors * 4).clamp(FEWEST_FOLDER_WORKERS, CLOUD_WORKERS)
         } else {
-            CLOUD_WORKERS.min(concurrency.into())
-        },
+            CLOUD_WORKERS
+        }
+        .min(concurrency.into()),
         reads_in_flight: if named.is_folder() {
             FOLDER_READS_IN_FLIGHT
         } else {
@@ -298,12 +299,12 @@ async fn reviewed_plan(
         key: file.key,
         problem: error.to_string(),
     })?;
-    // Dangling links are reviewed shard by shard; those of all together are only for carrying them out.
-    let shards = document.shards.iter_mut().map(|shard| &mut shard.findings);
+    let shards = document.shards.iter_mut();
     let files = document
         .unlink
         .iter_mut()
-        .chain(shards.flat_map(|found| found.dangling.iter_mut().chain(&mut found.parts)));
+        .chain(&mut document.dangling)
+        .chain(shards.flat_map(|shard| &mut shard.findings.parts));
     for (place, file) in files.enumerate() {
         let bytes = source.read(file).await?;
         *file = state

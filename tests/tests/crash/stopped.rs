@@ -14,7 +14,9 @@ fn shape() -> Shape {
 
 fn stopped_in_the_sweep_by(signal: &str) -> Result<()> {
     let scene = Scene::on_folder(&shape())?;
-    let mut running = scene.hold_at("delete-before-request", 10, &scene.delete(&[]))?;
+    // One at a time: while it is held, no other batch goes on to the end.
+    let one_at_a_time = scene.delete(&["--concurrency", "1"]);
+    let mut running = scene.hold_at("delete-before-request", 10, &one_at_a_time)?;
     running.signal(signal)?;
     running.wait_for_line("stopping")?;
     running.release()?;
