@@ -100,6 +100,13 @@ impl Scene {
         Ok(scene)
     }
 
+    /// Sets a variable for every run.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.program = self.program.with(name, value);
+        self
+    }
+
     /// Takes what is there now for the beginning: for tests that change the registry before they prune it.
     ///
     /// # Errors

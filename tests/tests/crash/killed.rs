@@ -108,20 +108,21 @@ fn between_the_stages() {
 /// On S3 nobody knows whether the owner of the lock still lives: its lease has to pass, and its requests.
 #[test]
 fn on_s3_a_run_is_resumed_once_the_lease_of_the_dead_one_has_passed() {
-    for failpoint in [
-        "journal-after-start",
-        "delete-after-request",
-        "journal-before-end",
+    for (failpoint, times_before) in [
+        ("journal-after-start", 20),
+        ("delete-after-request", 20),
+        ("journal-before-end", 20),
+        ("after-dangling", 0),
     ] {
         let scene = Scene::on_s3(&shape(), S3Options::default()).unwrap();
-        killed_on_s3(&scene, failpoint)
+        killed_on_s3(&scene, failpoint, times_before)
             .with_context(|| failpoint)
             .unwrap();
     }
 }
 
-fn killed_on_s3(scene: &Scene, failpoint: &str) -> Result<()> {
-    let failpoints = format!("{failpoint}=20*off->return");
+fn killed_on_s3(scene: &Scene, failpoint: &str, times_before: usize) -> Result<()> {
+    let failpoints = format!("{failpoint}={times_before}*off->return");
     let killed = scene.run_with(&failpoints, &scene.delete(&UNTAGGED))?;
     ensure!(killed.status == KILLED, "it was not killed: {killed:?}");
     scene.check_intact()?;
