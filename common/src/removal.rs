@@ -69,6 +69,15 @@ impl Removal {
             .flatten()
     }
 
+    /// The digest of the layer link that it removes. `None` for everything else.
+    #[must_use]
+    pub fn layer_link(&self) -> Option<Digest> {
+        match layout::parse_repository_key(&self.key)?.entry? {
+            RepositoryEntry::LayerLink(digest) => Some(digest),
+            _ => None,
+        }
+    }
+
     /// Whether its key is the canonical key of something of its kind (R3).
     #[must_use]
     pub fn is_canonical(&self) -> bool {

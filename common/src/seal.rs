@@ -29,8 +29,6 @@ pub struct ShardFilter {
     pub shard: Shard,
     /// The filter's file; its items are the digests in it.
     pub filter: FileRef,
-    /// Removals of layer links that no reference answers.
-    pub dangling: Vec<FileRef>,
 }
 
 /// Everything that marking found, and what planning goes by.
@@ -54,8 +52,10 @@ pub struct MarkDocument {
     pub false_positive_rate: f64,
     /// The filters' seed.
     pub seed: FilterSeed,
-    /// A filter for every shard that has references, dangling links or blobs.
+    /// A filter for every shard that has blobs.
     pub filters: Vec<ShardFilter>,
+    /// Removals of layer links that no reference answers, of all shards together, ascending by digest.
+    pub dangling: Vec<FileRef>,
     /// Keys of the blob space that lie beside the folders of shards: left alone.
     #[serde(default)]
     pub stray_keys: u64,
@@ -164,6 +164,12 @@ pub struct PlanDocument {
 }
 
 impl PlanDocument {
+    /// Dangling layer links that go.
+    #[must_use]
+    pub fn dangling_links(&self) -> u64 {
+        self.dangling.iter().map(|file| file.items).sum()
+    }
+
     /// All that goes before any shard, in its order (R6). The place of a file here is the number of its task.
     pub fn before_shards(&self) -> impl Iterator<Item = &FileRef> {
         self.unlink.iter().chain(&self.dangling)
@@ -186,7 +192,6 @@ impl SealedPlan {
     pub async fn seal(
         mark: &SealedMark,
         shards: Vec<ShardPlan>,
-        dangling: Vec<FileRef>,
         state: &StateStore,
     ) -> Result<Self, SealError> {
         let filters = &mark.document.filters;
@@ -210,7 +215,7 @@ impl SealedPlan {
                 .iter()
                 .flat_map(|range| range.findings.removals.clone())
                 .collect(),
-            dangling,
+            dangling: mark.document.dangling.clone(),
             totals: shards.iter().fold(ShardTotals::default(), |sum, plan| {
                 sum.plus(&plan.findings.totals)
             }),

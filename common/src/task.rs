@@ -121,8 +121,6 @@ pub struct PlanWork {
     pub scope: Scope,
     /// The shard's filter. `None` only for a stray folder.
     pub filter: Option<FileRef>,
-    /// Removals of the shard's dangling layer links.
-    pub dangling: Vec<FileRef>,
     /// Young is what the store says was modified at this time or later (R4).
     pub cutoff: Timestamp,
     /// Where the run carries out a reviewed plan: its parts for this shard. What they do not name stays.
@@ -233,8 +231,6 @@ pub struct ShardTotals {
     pub orphaned_bytes: u64,
     /// Orphans that stay because the reviewed plan does not name them.
     pub not_reviewed: u64,
-    /// Dangling layer links.
-    pub layer_links: u64,
 }
 
 impl ShardTotals {
@@ -252,7 +248,6 @@ impl ShardTotals {
             young_bytes,
             orphaned_bytes,
             not_reviewed,
-            layer_links,
         } = *other;
         Self {
             scanned: self.scanned + scanned,
@@ -264,7 +259,6 @@ impl ShardTotals {
             young_bytes: self.young_bytes + young_bytes,
             orphaned_bytes: self.orphaned_bytes + orphaned_bytes,
             not_reviewed: self.not_reviewed + not_reviewed,
-            layer_links: self.layer_links + layer_links,
         }
     }
 }
@@ -272,8 +266,6 @@ impl ShardTotals {
 /// What a plan task found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFindings {
-    /// Removals of the shard's dangling layer links. The plan gathers them from all shards: they go first (R6).
-    pub dangling: Vec<FileRef>,
     /// Removals of the shard's blobs.
     pub parts: Vec<FileRef>,
     /// Their sums, and what stays.

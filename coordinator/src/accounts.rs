@@ -7,22 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
-use hardprune_common::journal::{Batch, BatchEnd, EpochJournal, Fate, Journal, read_journals};
+use hardprune_common::journal::{Batch, BatchEnd, Fate};
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::{Removal, RemovalKind};
-use hardprune_common::run::Epoch;
-use hardprune_common::seal::{PlanDocument, plan_key};
 use hardprune_common::state::{FileRef, StateError, StateStore};
-use hardprune_common::store::{ListRange, Store, StoreError};
-use hardprune_common::task::Scope;
 use serde::{Deserialize, Serialize};
 
+use crate::books::{EpochBooks, sweep_task, unlink_task};
 use crate::run_record::RunRecord;
 
 /// Shards accounted for at once.
 const SHARDS_AT_ONCE: usize = 32;
-/// Keys looked for at once while settling.
-const LOOKS_AT_ONCE: usize = 32;
 
 /// Links by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,32 +57,11 @@ pub struct Accounts {
     pub problems: Vec<Problem>,
 }
 
-/// One epoch's plan with its journals.
-struct EpochBooks {
-    plan: PlanDocument,
-    journal: EpochJournal,
-}
-
 /// One task's part of an epoch's plan, with its journal.
 struct TaskBooks<'b> {
     is_latest: bool,
     parts: &'b [FileRef],
     batches: Option<&'b BTreeMap<Batch, BatchEnd>>,
-}
-
-/// The id of the task that carries out a shard's plan.
-#[must_use]
-pub fn sweep_task(scope: &Scope) -> String {
-    match scope {
-        Scope::Shard(shard) => format!("sweep-{shard}"),
-        Scope::Stray(folder) => format!("sweep-stray-{folder}"),
-    }
-}
-
-/// The id of the task that carries out one file of removals.
-#[must_use]
-pub fn unlink_task(number: usize) -> String {
-    format!("unlink-{number:06}")
 }
 
 /// What a part's removals have come to, by the journal.
@@ -110,18 +84,7 @@ pub async fn add_up(
     record: &RunRecord,
     on_gone: &(dyn Fn(&Removal) + Sync),
 ) -> Result<Accounts, StateError> {
-    let mut books = Vec::new();
-    for epoch in &record.epochs {
-        if let Some(sealed_plan) = epoch.sealed_plan
-            && epoch.deletes_begun
-        {
-            let of = Epoch {
-                run: record.run,
-                number: epoch.number,
-            };
-            books.push(open_books(state, &of, sealed_plan).await?);
-        }
-    }
+    let books = EpochBooks::open_all(state, record).await?;
     let mut accounts = Accounts::default();
     let latest_deleted = record.epochs.last().is_some_and(|epoch| epoch.deletes_begun);
     let mut shards: BTreeMap<String, Vec<TaskBooks<'_>>> = BTreeMap::new();
@@ -155,28 +118,6 @@ pub async fn add_up(
         add(&mut accounts, sum);
     }
     Ok(accounts)
-}
-
-async fn open_books(
-    state: &StateStore,
-    epoch: &Epoch,
-    sealed_plan: Digest,
-) -> Result<EpochBooks, StateError> {
-    let file = FileRef {
-        key: plan_key(epoch),
-        sha256: sealed_plan,
-        size: 0,
-        items: 1,
-    };
-    let bytes = state.read(&file).await?;
-    let plan = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
-        key: file.key,
-        problem: error.to_string(),
-    })?;
-    Ok(EpochBooks {
-        plan,
-        journal: read_journals(state, epoch).await?,
-    })
 }
 
 async fn add_up_shard(
@@ -321,119 +262,6 @@ fn add(sum: &mut Accounts, other: Accounts) {
     sum.unreadable += unreadable;
     sum.upload_bytes += upload_bytes;
     sum.problems.extend(problems);
-}
-
-/// What went wrong while settling.
-#[derive(Debug, thiserror::Error)]
-pub enum SettleError {
-    /// The state store.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The registry's storage.
-    #[error("registry: {0}")]
-    Registry(#[from] StoreError),
-}
-
-/// Settles the open batches of a run's epochs: looks which of their keys are still there, and writes it down. What is
-/// absent was freed by this run (R5). The caller has made sure that no request is under way any more.
-///
-/// Returns how many batches it settled.
-///
-/// # Errors
-///
-/// A store that fails; the batches that are left stay open.
-pub async fn settle_open_batches(
-    registry: &dyn Store,
-    state: &StateStore,
-    record: &RunRecord,
-) -> Result<u64, SettleError> {
-    let mut settled = 0;
-    for epoch in record.epochs.iter().filter(|epoch| epoch.deletes_begun) {
-        let Some(sealed_plan) = epoch.sealed_plan else {
-            continue;
-        };
-        let of = Epoch {
-            run: record.run,
-            number: epoch.number,
-        };
-        let books = open_books(state, &of, sealed_plan).await?;
-        for (task, batches) in &books.journal {
-            let Some(parts) = parts_of(&books.plan, task) else {
-                continue;
-            };
-            let journal = Journal::of_task(state.clone(), &of, task);
-            for (batch, end) in batches {
-                let Some(file) = parts.get(batch.part).filter(|_| is_unsettled(end)) else {
-                    continue;
-                };
-                let removals: Vec<Removal> = state.read_lines(file).await?;
-                let removals = &removals[batch.from.min(removals.len())..batch.to.min(removals.len())];
-                let not_deleted = look_at(registry, removals, end).await?;
-                journal.settle(*batch, not_deleted).await?;
-                settled += 1;
-            }
-        }
-    }
-    Ok(settled)
-}
-
-/// What of an unsettled batch is not gone.
-async fn look_at(
-    registry: &dyn Store,
-    removals: &[Removal],
-    end: &BatchEnd,
-) -> Result<Vec<(usize, Fate)>, StoreError> {
-    let mut not_deleted = Vec::new();
-    let mut unsure = Vec::new();
-    for (place, removal) in removals.iter().enumerate() {
-        let fate = match end {
-            BatchEnd::Open => Some(&Fate::NotDone),
-            BatchEnd::Ended(fates) => fates.get(&place),
-        };
-        match fate {
-            None => {}
-            Some(fate @ Fate::Failed(_)) => not_deleted.push((place, fate.clone())),
-            Some(Fate::Unknown(_) | Fate::NotDone) => unsure.push((place, removal.key.clone())),
-        }
-    }
-    let mut looks = stream::iter(unsure)
-        .map(|(place, key)| async move { Ok((place, is_there(registry, &key).await?)) })
-        .buffer_unordered(LOOKS_AT_ONCE);
-    while let Some((place, there)) = looks.try_next().await? {
-        if there {
-            not_deleted.push((place, Fate::NotDone));
-        }
-    }
-    Ok(not_deleted)
-}
-
-fn is_unsettled(end: &BatchEnd) -> bool {
-    match end {
-        BatchEnd::Open => true,
-        BatchEnd::Ended(fates) => fates.values().any(|fate| matches!(fate, Fate::Unknown(_))),
-    }
-}
-
-fn parts_of<'p>(plan: &'p PlanDocument, task: &str) -> Option<&'p [FileRef]> {
-    let shard = plan.shards.iter().find(|shard| sweep_task(&shard.scope) == task);
-    if let Some(shard) = shard {
-        return Some(&shard.findings.parts);
-    }
-    plan.before_shards()
-        .enumerate()
-        .find(|(place, _)| unlink_task(*place) == task)
-        .map(|(_, file)| std::slice::from_ref(file))
-}
-
-async fn is_there(registry: &dyn Store, key: &str) -> Result<bool, StoreError> {
-    // Listed, not read: the bytes may be many, and a listing is what the plan was made from.
-    let mut pages = registry.list(ListRange::prefix(key));
-    while let Some(page) = pages.try_next().await? {
-        if page.iter().any(|object| object.key == key) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use hardprune_common::run::RunId;
 use hardprune_common::state::StateError;
 use hardprune_common::store::StoreError;
+use hardprune_worker::settle_batches::SettleError;
 
-use crate::accounts::SettleError;
 use crate::dispatch::DispatchError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::LockError;

@@ -2,7 +2,9 @@
 //! reports it.
 
 pub mod accounts;
+pub mod books;
 pub mod cli;
+mod dangling;
 mod demo;
 pub mod dispatch;
 pub mod error;

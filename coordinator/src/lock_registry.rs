@@ -173,15 +173,6 @@ impl RegistryLock {
         rewrite(&*self.registry, &mut held).await
     }
 
-    /// Proves, by renewing it, that the lock is still ours.
-    ///
-    /// # Errors
-    ///
-    /// A lock that was lost, or a store that fails.
-    pub async fn prove_held(&self) -> Result<(), StoreError> {
-        rewrite(&*self.registry, &mut *self.held.lock().await).await
-    }
-
     /// Gives the lock back, if it is still ours.
     pub async fn give_back(self) {
         self.renewing.abort();

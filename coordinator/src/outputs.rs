@@ -127,7 +127,7 @@ fn parts(plan: &PlanDocument) -> impl Iterator<Item = &FileRef> {
 /// A plan that cannot be read.
 pub async fn planned_links(state: &StateStore, plan: &PlanDocument) -> Result<LinkCounts, StateError> {
     let mut links = LinkCounts {
-        layer: plan.totals.layer_links,
+        layer: plan.dangling_links(),
         ..LinkCounts::default()
     };
     for file in &plan.unlink {

@@ -13,14 +13,15 @@ use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
 use hardprune_common::state::StateStore;
 use hardprune_common::store::{Store, Versioning};
-use hardprune_common::task::{MarkRules, ShardTotals};
+use hardprune_common::task::MarkRules;
 use hardprune_worker::context::WorkerContext;
 use hardprune_worker::run_task::work;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::Accounts;
+use crate::books;
 use crate::dispatch::Dispatcher;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
@@ -113,7 +114,7 @@ impl Run {
         self.record.save(&self.state).await?;
         if epoch.number > 1 {
             // R5: with the lock in hand no request of an earlier epoch is under way any more.
-            let settled = accounts::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
+            let settled = books::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
             info!(settled, "open batches of earlier epochs are settled");
         }
         if lock.is_some() {
@@ -163,11 +164,8 @@ impl Run {
                 .options
                 .filter_seed
                 .map_or_else(FilterSeed::random, FilterSeed::of_number),
-            shard_digits: self
-                .reviewed
-                .as_ref()
-                .map(|plan| plan.shard_digits)
-                .or(self.record.shard_digits),
+            shard_digits: self.record.shard_digits,
+            reviewed: self.reviewed.as_ref(),
             spool_dir: &self.spool_dir,
         };
         let space = survey_blob_space(&*self.registry).await?;
@@ -207,7 +205,7 @@ impl Run {
                 .await?;
             return Ok(());
         };
-        self.say_what_will_go(&sealed_plan.document().totals);
+        self.say_what_will_go(sealed_plan.document());
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }
@@ -249,10 +247,6 @@ impl Run {
             );
             found.problems.extend(swept.problems);
             found.stopped = swept.stopped;
-        }
-        if !found.problems.is_empty() {
-            // R11: tasks that failed because the registry has another owner are no end of the run, but of its epoch.
-            lock.prove_held().await?;
         }
         failpoint::here("after-sweep").await;
         drop(publisher);
@@ -333,12 +327,13 @@ impl Run {
     }
 
     /// R7: `delete` says what it will do before it does it.
-    fn say_what_will_go(&self, totals: &ShardTotals) {
+    fn say_what_will_go(&self, plan: &PlanDocument) {
+        let totals = &plan.totals;
         let going = totals.orphaned - totals.not_reviewed;
         let line = format!(
             "will delete {going} of {} blobs and {} dangling layer links; all orphans together have {}",
             totals.scanned,
-            totals.layer_links,
+            plan.dangling_links(),
             human::bytes(totals.orphaned_bytes)
         );
         self.progress.say(&line);

@@ -8,6 +8,7 @@ use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
 use hardprune_common::store::location::OpenOptions;
 use hardprune_common::store::{StoreError, Versioning};
 
+use crate::books::settle_open_batches;
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
@@ -257,7 +258,7 @@ async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
             return false;
         }
     }
-    if let Err(error) = accounts::settle_open_batches(&*registry, state, record).await {
+    if let Err(error) = settle_open_batches(&*registry, state, record).await {
         eprintln!("some batches are not settled: {error}");
     }
     registry.versioning() == Versioning::Seen

@@ -9,24 +9,22 @@ use std::path::Path;
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::{Algorithm, Digest};
 use hardprune_common::filter::{FilterError, FilterHeader, FilterSeed, build_filter};
-use hardprune_common::layout::{BLOBS, RepositoryEntry, repository_key};
-use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
+use hardprune_common::layout::BLOBS;
 use hardprune_common::run::Epoch;
-use hardprune_common::seal::{MarkDocument, MarkedRange, SealError, SealedMark, ShardFilter};
+use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark, ShardFilter};
 use hardprune_common::segment::{LayerLink, Record, read_segment};
 use hardprune_common::shard::{Shard, ShardDigits};
 use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
 use hardprune_common::store::{Store, StoreError};
 use jiff::Timestamp;
 
+use crate::dangling::{DanglingWriter, ReviewedLinks, dangling_links};
 use crate::spool::{Spool, SpoolError};
 
 /// Segments fetched at once.
 const SEGMENTS_AT_ONCE: usize = 8;
 /// Filters written at once.
 const FILTERS_AT_ONCE: usize = 32;
-/// Dangling links that one file holds.
-const FILE_LINES: usize = 10_000;
 
 /// Why a mark could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +57,10 @@ pub struct SealOptions<'o> {
     pub false_positive_rate: f64,
     /// The filters' seed.
     pub seed: FilterSeed,
-    /// How shards must be cut, where that is given by another plan.
+    /// How shards must be cut, where that is given by an earlier epoch.
     pub shard_digits: Option<ShardDigits>,
+    /// The reviewed plan that is carried out: its shards are cut alike, and links that it does not name stay.
+    pub reviewed: Option<&'o PlanDocument>,
     /// Where spools go.
     pub spool_dir: &'o Path,
 }
@@ -150,7 +150,9 @@ pub async fn seal(
     };
     let at_most = items(|range| &range.findings.references);
     let digits = options
-        .shard_digits
+        .reviewed
+        .map(|plan| plan.shard_digits)
+        .or(options.shard_digits)
         .unwrap_or_else(|| ShardDigits::for_blobs(at_most));
 
     let mut references = Spool::new(options.spool_dir)?;
@@ -187,11 +189,18 @@ pub async fn seal(
     let mut distinct = 0;
     let mut prepared = Vec::new();
     let mut writes = Vec::new();
+    let mut dangling = DanglingWriter::new(state, &options.epoch);
+    let mut reviewed = options.reviewed.map(|plan| ReviewedLinks::of(state, plan));
     for shard in shards {
         let referenced: Vec<Digest> = references.take(&shard)?;
         distinct += referenced.len() as u64;
-        let dangling = dangling_links(&referenced, links.take(&shard)?);
-        if !listed.contains(&shard) && dangling.is_empty() {
+        let mut links = dangling_links(&referenced, links.take(&shard)?);
+        if let Some(reviewed) = &mut reviewed {
+            let named = reviewed.take(&shard, digits).await?;
+            links.retain(|link| named.contains(&link.key));
+        }
+        dangling.write(links).await?;
+        if !listed.contains(&shard) {
             continue;
         }
         let header = FilterHeader {
@@ -202,7 +211,7 @@ pub async fn seal(
             seed: options.seed,
         };
         let filter = build_filter(&header, referenced.into_iter())?;
-        writes.push(write_filter(state, header, filter, dangling));
+        writes.push(write_filter(state, header, filter));
         if writes.len() == FILTERS_AT_ONCE {
             prepared.extend(write_all(std::mem::take(&mut writes)).await?);
         }
@@ -221,6 +230,7 @@ pub async fn seal(
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
         filters: prepared,
+        dangling: dangling.finish().await?,
         stray_keys: space.unrecognized_keys,
     };
     Ok(SealedMark::seal(document, state).await?)
@@ -255,39 +265,16 @@ async fn frozen_repositories(
     Ok(names)
 }
 
-/// The layer links that no reference answers: exactly, for both are at hand.
-fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Vec<Removal> {
-    links
-        .into_iter()
-        .filter(|link| link.deletable && referenced.binary_search(&link.digest).is_err())
-        .map(|link| Removal {
-            kind: RemovalKind::LayerLink,
-            key: repository_key(&link.repository, &RepositoryEntry::LayerLink(link.digest)),
-            size: 0,
-            last_modified: None,
-            reason: RemovalReason::Dangling,
-        })
-        .collect()
-}
-
 async fn write_filter(
     state: &StateStore,
     header: FilterHeader,
     filter: Vec<u8>,
-    dangling: Vec<Removal>,
 ) -> Result<ShardFilter, StateError> {
-    let folder = epoch_folder(&header.epoch);
-    let key = format!("{folder}filters/{}", header.shard);
+    let key = format!("{}filters/{}", epoch_folder(&header.epoch), header.shard);
     let filter = state.write(&key, filter.into(), header.items).await?;
-    let mut files = Vec::new();
-    for (number, removals) in dangling.chunks(FILE_LINES).enumerate() {
-        let key = format!("{folder}dangling/{}-{number}.jsonl", header.shard);
-        files.push(state.write_lines(&key, removals).await?);
-    }
     Ok(ShardFilter {
         shard: header.shard,
         filter,
-        dangling: files,
     })
 }
 
@@ -322,33 +309,6 @@ mod tests {
         assert_eq!(
             (finer[0].as_str(), finer[15].as_str()),
             ("sha256-ab0", "sha256-abf")
-        );
-    }
-
-    #[test]
-    fn only_links_without_a_reference_dangle() {
-        let digest = |text: &str| Digest::of(Algorithm::Sha256, text.as_bytes());
-        let link = |text: &str, deletable| LayerLink {
-            digest: digest(text),
-            repository: "a".to_owned(),
-            deletable,
-        };
-        let referenced = [digest("kept")];
-        let dangling = dangling_links(
-            &referenced,
-            vec![
-                link("kept", true),
-                link("gone", true),
-                link("behind a link", false),
-            ],
-        );
-        let expected = repository_key("a", &RepositoryEntry::LayerLink(digest("gone")));
-        assert_eq!(
-            dangling
-                .iter()
-                .map(|removal| removal.key.as_str())
-                .collect::<Vec<_>>(),
-            [expected]
         );
     }
 }

@@ -10,6 +10,7 @@ use hardprune_common::store::Versioning;
 use tracing::warn;
 
 use crate::accounts::{self, Accounts};
+use crate::books::settle_open_batches;
 use crate::error::RunError;
 use crate::report::{FIRST_PROBLEMS, Outcome, Report};
 use crate::run::Run;
@@ -32,7 +33,7 @@ pub struct Settled {
 ///
 /// Books that cannot be read.
 pub async fn settle(run: &Run) -> Result<Settled, RunError> {
-    let settled = accounts::settle_open_batches(&*run.registry, &run.state, &run.record).await;
+    let settled = settle_open_batches(&*run.registry, &run.state, &run.record).await;
     // What cannot be looked at, or written down, now stays open until the run is resumed.
     if let Err(error) = &settled {
         run.progress.say(&format!(
@@ -73,7 +74,7 @@ async fn try_to_settle_dead_runs(run: &Run) -> Result<(), RunError> {
             _ => continue,
         };
         if record.deletes_begun() && !record.ended && record.registry == run.record.registry {
-            accounts::settle_open_batches(&*run.registry, &run.state, &record).await?;
+            settle_open_batches(&*run.registry, &run.state, &record).await?;
         }
     }
     Ok(())

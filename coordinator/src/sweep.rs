@@ -4,7 +4,7 @@ use hardprune_common::problem::Problem;
 use hardprune_common::seal::SealedPlan;
 use hardprune_common::task::{Findings, Scope, SweepWork, Work};
 
-use crate::accounts::sweep_task;
+use crate::books::sweep_task;
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::progress::Progress;
 use crate::unlink::task_problem;

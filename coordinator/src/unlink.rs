@@ -5,7 +5,7 @@ use hardprune_common::seal::PlanDocument;
 use hardprune_common::state::FileRef;
 use hardprune_common::task::{Findings, UnlinkWork, Work};
 
-use crate::accounts::unlink_task;
+use crate::books::unlink_task;
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::progress::Progress;
 

@@ -10,4 +10,5 @@ mod read_links;
 mod read_manifests;
 mod repository_keys;
 pub mod run_task;
+pub mod settle_batches;
 mod trace_live;

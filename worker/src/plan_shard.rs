@@ -1,7 +1,7 @@
 //! Plan: lists a shard, decides per blob, and writes exactly which keys would go (R2).
 //!
-//! Comes in: the shard's filter and its dangling links, from the sealed mark. Goes out: the parts of the shard's plan, for
-//! links and for blobs. Nothing is written to the registry (R7).
+//! Comes in: the shard's filter, from the sealed mark. Goes out: the parts of the shard's plan. Nothing is written to the
+//! registry (R7).
 
 use std::collections::HashSet;
 
@@ -29,25 +29,7 @@ pub(crate) async fn plan_shard(
         None => None,
     };
     let mut plan = PlanWriter::new(context.state.clone(), task);
-    match &reviewed {
-        // They are parts of a plan as they are.
-        None => plan.adopt(&work.dangling),
-        Some(reviewed) => {
-            for file in &work.dangling {
-                for removal in context.state.read_lines::<Removal>(file).await? {
-                    if reviewed.contains(&removal.key) {
-                        plan.push(removal).await?;
-                    }
-                }
-            }
-        }
-    }
-    let dangling = plan.take_parts().await?;
-
-    let mut totals = ShardTotals {
-        layer_links: plan.written,
-        ..ShardTotals::default()
-    };
+    let mut totals = ShardTotals::default();
     let (prefix, decider) = match &work.scope {
         Scope::Shard(shard) => (
             shard.key_prefix(),
@@ -68,8 +50,7 @@ pub(crate) async fn plan_shard(
         }
     }
     Ok(PlanFindings {
-        dangling,
-        parts: plan.take_parts().await?,
+        parts: plan.finish().await?,
         totals,
     })
 }
@@ -153,8 +134,6 @@ struct PlanWriter {
     key_prefix: String,
     removals: Vec<Removal>,
     parts: Vec<FileRef>,
-    files: usize,
-    written: u64,
 }
 
 impl PlanWriter {
@@ -165,20 +144,11 @@ impl PlanWriter {
             key_prefix,
             removals: Vec::new(),
             parts: Vec::new(),
-            files: 0,
-            written: 0,
         }
-    }
-
-    /// Takes files that were written at sealing for parts, unchanged.
-    fn adopt(&mut self, files: &[FileRef]) {
-        self.written += files.iter().map(|file| file.items).sum::<u64>();
-        self.parts.extend_from_slice(files);
     }
 
     async fn push(&mut self, removal: Removal) -> Result<(), TaskError> {
         self.removals.push(removal);
-        self.written += 1;
         if self.removals.len() == PART_REMOVALS {
             self.end_part().await?;
         }
@@ -187,8 +157,7 @@ impl PlanWriter {
 
     async fn end_part(&mut self) -> Result<(), TaskError> {
         if !self.removals.is_empty() {
-            let key = format!("{}-{}.jsonl", self.key_prefix, self.files);
-            self.files += 1;
+            let key = format!("{}-{}.jsonl", self.key_prefix, self.parts.len());
             self.parts
                 .push(self.state.write_lines(&key, &self.removals).await?);
             self.removals.clear();
@@ -196,9 +165,9 @@ impl PlanWriter {
         Ok(())
     }
 
-    /// Ends the last part and names all since this was last called.
-    async fn take_parts(&mut self) -> Result<Vec<FileRef>, TaskError> {
+    /// Ends the last part and names all.
+    async fn finish(mut self) -> Result<Vec<FileRef>, TaskError> {
         self.end_part().await?;
-        Ok(std::mem::take(&mut self.parts))
+        Ok(self.parts)
     }
 }

@@ -78,9 +78,25 @@ fn filters_that_say_nothing_is_referenced_are_refused() {
     });
 }
 
+/// A link that stays holds no blob back: it leads nowhere then, and the next run sees it again.
 #[test]
-fn dangling_links_that_were_changed_end_the_run_before_anything_is_deleted() {
-    refused_whole("after-seal", 1, flip("/dangling/"));
+fn dangling_links_that_were_changed_stay_and_the_rest_goes() {
+    let scene = Scene::on_folder(&shape()).unwrap();
+    let finished = run(&scene, "after-seal", flip("/dangling/")).unwrap();
+    assert_eq!(finished.status, 5, "{finished:?}");
+    scene.check_intact().unwrap();
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(number(&report, "/links/layer").unwrap(), 0, "{report}");
+    assert_eq!(
+        number(&report, "/blobs/deleted").unwrap(),
+        scene.orphans().len() as u64,
+        "{report}"
+    );
+    let report = scene.report(0, &scene.delete(&[])).unwrap();
+    assert_eq!(
+        number(&report, "/links/layer").unwrap(),
+        scene.truth.dangling_links.len() as u64
+    );
 }
 
 #[test]

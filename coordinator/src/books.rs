@@ -1,0 +1,114 @@
+//! The books of an epoch: its sealed plan, and the journals of the tasks that carried it out.
+
+use hardprune_common::journal::{EpochJournal, read_journals};
+use hardprune_common::run::Epoch;
+use hardprune_common::seal::{PlanDocument, plan_key};
+use hardprune_common::state::{FileRef, StateError, StateStore};
+use hardprune_common::store::Store;
+use hardprune_common::task::Scope;
+use hardprune_worker::settle_batches::{SettleError, settle_batches};
+
+use crate::run_record::RunRecord;
+
+/// One epoch's plan with its journals.
+#[derive(Debug)]
+pub struct EpochBooks {
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// Its sealed plan.
+    pub plan: PlanDocument,
+    /// What became of it, by task.
+    pub journal: EpochJournal,
+}
+
+/// The id of the task that carries out a shard's plan.
+#[must_use]
+pub fn sweep_task(scope: &Scope) -> String {
+    match scope {
+        Scope::Shard(shard) => format!("sweep-{shard}"),
+        Scope::Stray(folder) => format!("sweep-stray-{folder}"),
+    }
+}
+
+/// The id of the task that carries out one file of removals.
+#[must_use]
+pub fn unlink_task(number: usize) -> String {
+    format!("unlink-{number:06}")
+}
+
+impl EpochBooks {
+    /// Opens the books of all epochs of a run that may have deleted anything, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Plans or journals that cannot be read.
+    pub async fn open_all(state: &StateStore, record: &RunRecord) -> Result<Vec<Self>, StateError> {
+        let mut books = Vec::new();
+        for epoch in record.epochs.iter().filter(|epoch| epoch.deletes_begun) {
+            let Some(sha256) = epoch.sealed_plan else {
+                continue;
+            };
+            let of = Epoch {
+                run: record.run,
+                number: epoch.number,
+            };
+            let file = FileRef {
+                key: plan_key(&of),
+                sha256,
+                size: 0,
+                items: 1,
+            };
+            let bytes = state.read(&file).await?;
+            let plan = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
+                key: file.key,
+                problem: error.to_string(),
+            })?;
+            books.push(Self {
+                plan,
+                journal: read_journals(state, &of).await?,
+                epoch: of,
+            });
+        }
+        Ok(books)
+    }
+
+    /// The parts of the plan that a task carried out.
+    fn parts_of(&self, task: &str) -> Option<&[FileRef]> {
+        let shard = self
+            .plan
+            .shards
+            .iter()
+            .find(|shard| sweep_task(&shard.scope) == task);
+        if let Some(shard) = shard {
+            return Some(&shard.findings.parts);
+        }
+        self.plan
+            .before_shards()
+            .enumerate()
+            .find(|(place, _)| unlink_task(*place) == task)
+            .map(|(_, file)| std::slice::from_ref(file))
+    }
+}
+
+/// Settles the open batches of all epochs of a run. The caller has made sure that no request of it is under way any more.
+///
+/// Returns how many batches it settled.
+///
+/// # Errors
+///
+/// A store that fails; the batches that are left stay open.
+pub async fn settle_open_batches(
+    registry: &dyn Store,
+    state: &StateStore,
+    record: &RunRecord,
+) -> Result<u64, SettleError> {
+    let mut settled = 0;
+    for books in EpochBooks::open_all(state, record).await? {
+        for (task, batches) in &books.journal {
+            if let Some(parts) = books.parts_of(task) {
+                settled += settle_batches(registry, state, (&books.epoch, task), parts, batches).await?;
+            }
+        }
+    }
+    Ok(settled)
+}

@@ -1,0 +1,154 @@
+//! Dangling layer links: those that no reference answers, and those of a reviewed plan.
+//!
+//! Comes in: a shard's references and layer links. Goes out: files of removals, of all shards together.
+
+use std::collections::{HashSet, VecDeque};
+use std::slice;
+
+use hardprune_common::digest::Digest;
+use hardprune_common::layout::{RepositoryEntry, repository_key};
+use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
+use hardprune_common::run::Epoch;
+use hardprune_common::seal::PlanDocument;
+use hardprune_common::segment::LayerLink;
+use hardprune_common::shard::{Shard, ShardDigits};
+use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
+
+/// Dangling links that one file holds.
+const FILE_LINES: usize = 10_000;
+
+/// The layer links that no reference answers: exactly, for both are at hand.
+pub(crate) fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Vec<Removal> {
+    links
+        .into_iter()
+        .filter(|link| link.deletable && referenced.binary_search(&link.digest).is_err())
+        .map(|link| Removal {
+            kind: RemovalKind::LayerLink,
+            key: repository_key(&link.repository, &RepositoryEntry::LayerLink(link.digest)),
+            size: 0,
+            last_modified: None,
+            reason: RemovalReason::Dangling,
+        })
+        .collect()
+}
+
+/// Writes dangling links of all shards into few files: most shards have a handful, and each file is a request when they
+/// go.
+pub(crate) struct DanglingWriter<'s> {
+    state: &'s StateStore,
+    key_prefix: String,
+    removals: Vec<Removal>,
+    files: Vec<FileRef>,
+}
+
+impl<'s> DanglingWriter<'s> {
+    pub fn new(state: &'s StateStore, epoch: &Epoch) -> Self {
+        Self {
+            state,
+            key_prefix: format!("{}dangling/", epoch_folder(epoch)),
+            removals: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    pub async fn write(&mut self, removals: Vec<Removal>) -> Result<(), StateError> {
+        self.removals.extend(removals);
+        while self.removals.len() >= FILE_LINES {
+            let rest = self.removals.split_off(FILE_LINES);
+            self.end_file().await?;
+            self.removals = rest;
+        }
+        Ok(())
+    }
+
+    async fn end_file(&mut self) -> Result<(), StateError> {
+        let key = format!("{}{}.jsonl", self.key_prefix, self.files.len());
+        self.files
+            .push(self.state.write_lines(&key, &self.removals).await?);
+        self.removals.clear();
+        Ok(())
+    }
+
+    pub async fn finish(mut self) -> Result<Vec<FileRef>, StateError> {
+        if !self.removals.is_empty() {
+            self.end_file().await?;
+        }
+        Ok(self.files)
+    }
+}
+
+/// The dangling links of a reviewed plan, one shard after another: they stand in the order of the shards.
+pub(crate) struct ReviewedLinks<'p> {
+    state: &'p StateStore,
+    files: slice::Iter<'p, FileRef>,
+    next: VecDeque<Removal>,
+}
+
+impl<'p> ReviewedLinks<'p> {
+    pub fn of(state: &'p StateStore, plan: &'p PlanDocument) -> Self {
+        Self {
+            state,
+            files: plan.dangling.iter(),
+            next: VecDeque::new(),
+        }
+    }
+
+    /// The keys of a shard's. Shards are asked for ascending.
+    pub async fn take(&mut self, shard: &Shard, digits: ShardDigits) -> Result<HashSet<String>, StateError> {
+        let mut keys = HashSet::new();
+        loop {
+            let Some(removal) = self.next.pop_front() else {
+                let Some(file) = self.files.next() else {
+                    return Ok(keys);
+                };
+                self.next = self.state.read_lines(file).await?.into();
+                continue;
+            };
+            match removal.layer_link().map(|digest| digits.shard_of(&digest)) {
+                Some(of) if of == *shard => {
+                    keys.insert(removal.key);
+                }
+                Some(of) if of > *shard => {
+                    self.next.push_front(removal);
+                    return Ok(keys);
+                }
+                // No link of that shard is there any more.
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hardprune_common::digest::Algorithm;
+
+    use super::*;
+
+    #[test]
+    fn only_links_without_a_reference_dangle() {
+        let digest = |text: &str| Digest::of(Algorithm::Sha256, text.as_bytes());
+        let link = |text: &str, deletable| LayerLink {
+            digest: digest(text),
+            repository: "a".to_owned(),
+            deletable,
+        };
+        let referenced = [digest("kept")];
+        let dangling = dangling_links(
+            &referenced,
+            vec![
+                link("kept", true),
+                link("gone", true),
+                link("behind a link", false),
+            ],
+        );
+        let expected = repository_key("a", &RepositoryEntry::LayerLink(digest("gone")));
+        assert_eq!(
+            dangling
+                .iter()
+                .map(|removal| removal.key.as_str())
+                .collect::<Vec<_>>(),
+            [expected]
+        );
+    }
+}
