@@ -107,6 +107,21 @@ pub fn parse_repository_key(key: &str) -> Option<RepositoryKey<'_>> {
     Some(RepositoryKey { repository, entry })
 }
 
+/// The name of the one file that a registry keeps in each folder of this folder, where it keeps no more: in a blob's, a
+/// layer link's and a tag index entry's. `folder` ends with a `/`.
+#[must_use]
+pub fn only_file_below(folder: &str) -> Option<&'static str> {
+    let mut parts = folder.strip_suffix('/')?.rsplit('/');
+    let (last, above, further, furthest) = (parts.next()?, parts.next()?, parts.next(), parts.nth(1));
+    if folder.starts_with(BLOBS) {
+        let is_shard = folder.len() == BLOBS.len() + above.len() + last.len() + 2;
+        return (is_shard && Algorithm::from_name(above).is_some()).then_some("data");
+    }
+    let is_links =
+        above == "_layers" || above == "index" && furthest == Some("_manifests") && further.is_some();
+    (is_links && folder.starts_with(REPOSITORIES) && Algorithm::from_name(last).is_some()).then_some("link")
+}
+
 fn parse_entry(rest: &str) -> Option<RepositoryEntry> {
     let parts: Vec<&str> = rest.split('/').collect();
     let digest = |algorithm: &str, hex: &str| {
@@ -215,6 +230,32 @@ mod tests {
         ] {
             assert_eq!(parse_blob_key(&bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn folders_of_one_file_are_those_of_digests_without_other_folders() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let below = |key: &str| {
+            let (folder, file) = key.rsplit_once('/').unwrap();
+            let (above, _) = folder.rsplit_once('/').unwrap();
+            only_file_below(&format!("{above}/")).map(|only| only == file)
+        };
+        let link = |entry| below(&repository_key("a/index/b", &entry));
+        let tag = || "index".to_owned();
+        assert_eq!(below(&blob_key(&digest)), Some(true));
+        assert_eq!(link(RepositoryEntry::LayerLink(digest)), Some(true));
+        assert_eq!(
+            link(RepositoryEntry::TagIndexEntry { tag: tag(), digest }),
+            Some(true)
+        );
+        // Signatures lie in a revision's folder, and a tag has two folders.
+        assert_eq!(link(RepositoryEntry::RevisionLink(digest)), None);
+        assert_eq!(link(RepositoryEntry::TagCurrent { tag: tag() }), None);
+        for folder in ["", "/", BLOBS, REPOSITORIES] {
+            assert_eq!(only_file_below(folder), None, "{folder}");
+        }
+        assert_eq!(only_file_below(&format!("{BLOBS}sha256/")), None);
+        assert_eq!(only_file_below(&format!("{BLOBS}sha256/e3/{HEX}/")), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod problem;
 pub mod queue;
 pub mod removal;
+pub mod removal_files;
 pub mod run;
 pub mod seal;
 pub mod segment;

@@ -42,7 +42,7 @@ pub struct MarkDocument {
     pub registry: String,
     /// Young is what the store says was modified at this time or later (R4).
     pub cutoff: Timestamp,
-    /// Every mark task. Their ranges tile the key space.
+    /// Every mark task, ascending. Their ranges tile the key space.
     pub ranges: Vec<MarkedRange>,
     /// Distinct references.
     pub references: u64,
@@ -54,9 +54,14 @@ pub struct MarkDocument {
     pub seed: FilterSeed,
     /// A filter for every shard that has blobs.
     pub filters: Vec<ShardFilter>,
+    /// Removals of links of dead manifests and the like, of all ranges together.
+    pub unlink: Vec<FileRef>,
     /// Removals of layer links that no reference answers, of all shards together, ascending by digest.
     pub dangling: Vec<FileRef>,
-    /// Keys of the blob space that lie beside the folders of shards: left alone.
+    /// Folders of the blob space that no shard's listing covers: all below is left alone.
+    #[serde(default)]
+    pub stray_folders: Vec<String>,
+    /// Keys of the blob space that no shard's listing covers and that lie in no folder: left alone.
     #[serde(default)]
     pub stray_keys: u64,
 }
@@ -88,13 +93,12 @@ pub struct SealedMark {
 }
 
 impl SealedMark {
-    /// Seals a mark: checks that its ranges tile the key space without a gap (R2), and writes it.
+    /// Seals a mark: checks that its ranges, in their order, tile the key space without a gap (R2), and writes it.
     ///
     /// # Errors
     ///
     /// A gap, an overlap, or a document that cannot be written.
-    pub async fn seal(mut document: MarkDocument, state: &StateStore) -> Result<Self, SealError> {
-        document.ranges.sort_by(|a, b| a.range.after.cmp(&b.range.after));
+    pub async fn seal(document: MarkDocument, state: &StateStore) -> Result<Self, SealError> {
         check_tiling(&document.ranges)?;
         let key = format!("{}mark.json", epoch_folder(&document.epoch));
         let file = state.write_json(&key, &document).await?;
@@ -209,12 +213,7 @@ impl SealedPlan {
             registry: mark.document.registry.clone(),
             mark: mark.file.sha256,
             shard_digits: mark.document.shard_digits,
-            unlink: mark
-                .document
-                .ranges
-                .iter()
-                .flat_map(|range| range.findings.removals.clone())
-                .collect(),
+            unlink: mark.document.unlink.clone(),
             dangling: mark.document.dangling.clone(),
             totals: shards.iter().fold(ShardTotals::default(), |sum, plan| {
                 sum.plus(&plan.findings.totals)

@@ -9,6 +9,9 @@ use crate::layout::BLOBS;
 
 /// Blobs that a shard should not have many more of.
 pub const BLOBS_PER_SHARD: u64 = 100_000;
+/// Blobs up to which a registry is cut by the first digit alone. Each shard costs some requests and files, however few
+/// blobs it has; beyond this its pages, one after another, would cost more.
+const FEW_BLOBS: u64 = 160_000;
 
 /// One digest-prefix range of the blob space.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,14 +20,14 @@ pub struct Shard {
     hex: String,
 }
 
-/// How many hex digits tell a digest's shard: two or more.
+/// How many hex digits tell a digest's shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "usize", into = "usize")]
 pub struct ShardDigits(usize);
 
 /// A number of digits that no shard can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} hex digits a shard: 2 to {most} are possible", most = ShardDigits::MOST)]
+#[error("{0} hex digits a shard: 1 to {most} are possible", most = ShardDigits::MOST)]
 pub struct BadShardDigits(usize);
 
 impl TryFrom<usize> for ShardDigits {
@@ -46,15 +49,17 @@ impl From<ShardDigits> for usize {
 }
 
 impl ShardDigits {
-    // The layout has a folder for the first two.
-    const LEAST: usize = 2;
+    const LEAST: usize = 1;
     const MOST: usize = 5;
 
-    /// The fewest digits that keep a shard near [`BLOBS_PER_SHARD`] of this many blobs.
+    /// The fewest digits that keep a shard near [`BLOBS_PER_SHARD`] of this many blobs, or well below it where one will do.
     #[must_use]
     pub fn for_blobs(blobs: u64) -> Self {
+        if blobs <= FEW_BLOBS {
+            return Self(Self::LEAST);
+        }
         let enough = |digits: &usize| (1u64 << (4 * digits)).saturating_mul(BLOBS_PER_SHARD) >= blobs;
-        Self((Self::LEAST..Self::MOST).find(enough).unwrap_or(Self::MOST))
+        Self((2..Self::MOST).find(enough).unwrap_or(Self::MOST))
     }
 
     /// The shard that a digest belongs to.
@@ -97,13 +102,12 @@ impl Shard {
     /// The plain string that the keys of all its blobs begin with.
     #[must_use]
     pub fn key_prefix(&self) -> String {
-        let (folder, rest) = self.hex.split_at(2);
-        let base = format!("{BLOBS}{}/{folder}/", self.algorithm.name());
-        // Keys repeat the folder's digits in the blob's own.
-        if rest.is_empty() {
-            base
-        } else {
-            format!("{base}{}", self.hex)
+        let (algorithm, hex) = (self.algorithm.name(), self.hex.as_str());
+        match hex.split_at_checked(2) {
+            // The layout has a folder for the first two digits; keys repeat them in the blob's own.
+            Some((folder, "")) => format!("{BLOBS}{algorithm}/{folder}/"),
+            Some((folder, _)) => format!("{BLOBS}{algorithm}/{folder}/{hex}"),
+            None => format!("{BLOBS}{algorithm}/{hex}"),
         }
     }
 
@@ -142,7 +146,9 @@ mod tests {
 
     #[test]
     fn as_many_shards_as_keep_one_small() {
-        assert_eq!(usize::from(ShardDigits::for_blobs(0)), 2);
+        assert_eq!(usize::from(ShardDigits::for_blobs(0)), 1);
+        assert_eq!(usize::from(ShardDigits::for_blobs(160_000)), 1);
+        assert_eq!(usize::from(ShardDigits::for_blobs(160_001)), 2);
         assert_eq!(usize::from(ShardDigits::for_blobs(25_600_000)), 2);
         assert_eq!(usize::from(ShardDigits::for_blobs(25_600_001)), 3);
         assert_eq!(usize::from(ShardDigits::for_blobs(u64::MAX)), 5);
@@ -150,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shards_cover_the_digest_space_and_never_overlap(hash: [u8; 32], digits in 2usize..=5) {
+        fn shards_cover_the_digest_space_and_never_overlap(hash: [u8; 32], digits in 1usize..=5) {
             let digits = ShardDigits::try_from(digits).unwrap();
             let digest = Digest::from_hash(Algorithm::Sha256, &hash).unwrap();
             let shard = digits.shard_of(&digest);

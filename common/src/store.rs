@@ -78,6 +78,8 @@ impl ListRange {
 pub struct FolderPage {
     /// Keys of the folders, each with a `/` at its end, ascending.
     pub folders: Vec<String>,
+    /// Those of them that are symbolic links. Only a filesystem has them.
+    pub links: Vec<String>,
     /// The objects, ascending by key.
     pub objects: Vec<ListedObject>,
 }

@@ -1,6 +1,6 @@
 //! Dangling layer links: those that no reference answers, and those of a reviewed plan.
 //!
-//! Comes in: a shard's references and layer links. Goes out: files of removals, of all shards together.
+//! Comes in: a shard's references and layer links. Goes out: removals.
 
 use std::collections::{HashSet, VecDeque};
 use std::slice;
@@ -8,14 +8,10 @@ use std::slice;
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::{RepositoryEntry, repository_key};
 use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
-use hardprune_common::run::Epoch;
 use hardprune_common::seal::PlanDocument;
 use hardprune_common::segment::LayerLink;
 use hardprune_common::shard::{Shard, ShardDigits};
-use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
-
-/// Dangling links that one file holds.
-const FILE_LINES: usize = 10_000;
+use hardprune_common::state::{FileRef, StateError, StateStore};
 
 /// The layer links that no reference answers: exactly, for both are at hand.
 pub(crate) fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Vec<Removal> {
@@ -30,51 +26,6 @@ pub(crate) fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Ve
             reason: RemovalReason::Dangling,
         })
         .collect()
-}
-
-/// Writes dangling links of all shards into few files: most shards have a handful, and each file is a request when they
-/// go.
-pub(crate) struct DanglingWriter<'s> {
-    state: &'s StateStore,
-    key_prefix: String,
-    removals: Vec<Removal>,
-    files: Vec<FileRef>,
-}
-
-impl<'s> DanglingWriter<'s> {
-    pub fn new(state: &'s StateStore, epoch: &Epoch) -> Self {
-        Self {
-            state,
-            key_prefix: format!("{}dangling/", epoch_folder(epoch)),
-            removals: Vec::new(),
-            files: Vec::new(),
-        }
-    }
-
-    pub async fn write(&mut self, removals: Vec<Removal>) -> Result<(), StateError> {
-        self.removals.extend(removals);
-        while self.removals.len() >= FILE_LINES {
-            let rest = self.removals.split_off(FILE_LINES);
-            self.end_file().await?;
-            self.removals = rest;
-        }
-        Ok(())
-    }
-
-    async fn end_file(&mut self) -> Result<(), StateError> {
-        let key = format!("{}{}.jsonl", self.key_prefix, self.files.len());
-        self.files
-            .push(self.state.write_lines(&key, &self.removals).await?);
-        self.removals.clear();
-        Ok(())
-    }
-
-    pub async fn finish(mut self) -> Result<Vec<FileRef>, StateError> {
-        if !self.removals.is_empty() {
-            self.end_file().await?;
-        }
-        Ok(self.files)
-    }
 }
 
 /// The dangling links of a reviewed plan, one shard after another: they stand in the order of the shards.

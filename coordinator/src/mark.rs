@@ -114,5 +114,7 @@ pub async fn mark(
         })
         .await?;
     stage.finish();
+    // However the tasks were shared out: what follows reads the same.
+    marked.sort_by(|a, b| a.range.after.cmp(&b.range.after));
     Ok(marked)
 }

@@ -27,7 +27,6 @@ pub async fn plan(
     dispatcher: &Dispatcher<'_>,
     state: &StateStore,
     mark: &SealedMark,
-    stray: &[String],
     reviewed: Option<&PlanDocument>,
     progress: &Progress,
 ) -> Result<SealedPlan, PlanError> {
@@ -43,7 +42,7 @@ pub async fn plan(
         };
         tasks.push((format!("plan-{}", filter.shard), Work::Plan(work)));
     }
-    for (number, folder) in stray.iter().enumerate() {
+    for (number, folder) in document.stray_folders.iter().enumerate() {
         let work = PlanWork {
             scope: Scope::Stray(folder.clone()),
             filter: None,

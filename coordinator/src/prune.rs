@@ -26,7 +26,7 @@ use crate::{metrics_file, print, signals};
 const CLOUD_WORKERS: usize = 32;
 const CLOUD_READS_IN_FLIGHT: usize = 32;
 /// A disk with a cold cache serves several walks faster than one, however few processors there are.
-const FEWEST_FOLDER_WORKERS: usize = 8;
+const FEWEST_FOLDER_WORKERS: usize = 16;
 const FOLDER_READS_IN_FLIGHT: usize = 8;
 
 /// What only `delete` is told.

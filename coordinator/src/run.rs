@@ -183,7 +183,6 @@ impl Run {
             &dispatcher,
             &self.state,
             sealed_mark,
-            &space.stray,
             reviewed,
             &self.progress,
         )

@@ -10,6 +10,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::{Algorithm, Digest};
 use hardprune_common::filter::{FilterError, FilterHeader, FilterSeed, build_filter};
 use hardprune_common::layout::BLOBS;
+use hardprune_common::removal::Removal;
+use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark, ShardFilter};
 use hardprune_common::segment::{LayerLink, Record, read_segment};
@@ -18,7 +20,7 @@ use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
 use hardprune_common::store::{Store, StoreError};
 use jiff::Timestamp;
 
-use crate::dangling::{DanglingWriter, ReviewedLinks, dangling_links};
+use crate::dangling::{ReviewedLinks, dangling_links};
 use crate::spool::{Spool, SpoolError};
 
 /// Segments fetched at once.
@@ -70,10 +72,10 @@ pub struct SealOptions<'o> {
 pub struct BlobSpace {
     /// The first two hex digits that blobs of an algorithm have.
     folders: BTreeMap<Algorithm, BTreeSet<String>>,
-    /// Folders that no shard has: all below is unrecognized.
-    pub stray: Vec<String>,
-    /// Keys beside the folders.
-    pub unrecognized_keys: u64,
+    /// Folders that no blob can be in: all below is unrecognized.
+    stray: Vec<String>,
+    /// Keys beside the folders, by the string that they begin with: that of a shard of one digit.
+    beside: BTreeMap<String, u64>,
 }
 
 /// Looks at the folders of the blob space: a shard without a folder needs no listing.
@@ -83,15 +85,13 @@ pub struct BlobSpace {
 /// The store's.
 pub async fn survey_blob_space(registry: &dyn Store) -> Result<BlobSpace, StoreError> {
     let mut space = BlobSpace::default();
-    let (algorithms, objects) = folder(registry, BLOBS).await?;
-    space.unrecognized_keys += objects;
+    let algorithms = folder(registry, BLOBS, &mut space.beside).await?;
     for path in algorithms {
         let Some(algorithm) = Algorithm::from_name(last_part(&path)) else {
             space.stray.push(path);
             continue;
         };
-        let (folders, objects) = folder(registry, &path).await?;
-        space.unrecognized_keys += objects;
+        let folders = folder(registry, &path, &mut space.beside).await?;
         let known = space.folders.entry(algorithm).or_default();
         for path in folders {
             let name = last_part(&path);
@@ -106,14 +106,24 @@ pub async fn survey_blob_space(registry: &dyn Store) -> Result<BlobSpace, StoreE
     Ok(space)
 }
 
-async fn folder(registry: &dyn Store, path: &str) -> Result<(Vec<String>, u64), StoreError> {
-    let (mut folders, mut objects) = (Vec::new(), 0);
+async fn folder(
+    registry: &dyn Store,
+    path: &str,
+    beside: &mut BTreeMap<String, u64>,
+) -> Result<Vec<String>, StoreError> {
+    let mut folders = Vec::new();
     let mut pages = registry.list_folder(path);
     while let Some(page) = pages.try_next().await? {
         folders.extend(page.folders);
-        objects += page.objects.len() as u64;
+        if let Some(link) = page.links.first() {
+            return Err(StoreError::behind_a_link(registry.identity(), path, last_part(link)));
+        }
+        for object in page.objects {
+            let begins = path.len() + object.key[path.len()..].chars().next().map_or(0, char::len_utf8);
+            *beside.entry(object.key[..begins].to_owned()).or_default() += 1;
+        }
     }
-    Ok((folders, objects))
+    Ok(folders)
 }
 
 fn last_part(path: &str) -> &str {
@@ -121,15 +131,29 @@ fn last_part(path: &str) -> &str {
 }
 
 impl BlobSpace {
-    /// The shards that may have blobs, ascending.
-    fn shards(&self, digits: ShardDigits) -> impl Iterator<Item = Shard> {
-        let finer = usize::from(digits) - 2;
-        self.folders.iter().flat_map(move |(algorithm, folders)| {
-            folders.iter().flat_map(move |folder| {
-                let first = usize::from_str_radix(folder, 16).unwrap_or_default() << (4 * finer);
-                (first..first + (1 << (4 * finer))).map(move |index| digits.shard_at(*algorithm, index))
-            })
-        })
+    /// The shards that may have blobs.
+    fn shards(&self, digits: ShardDigits) -> BTreeSet<Shard> {
+        let mut shards = BTreeSet::new();
+        for (algorithm, folders) in &self.folders {
+            for folder in folders {
+                let folder = usize::from_str_radix(folder, 16).unwrap_or_default();
+                let range = match usize::from(digits).checked_sub(2) {
+                    Some(finer) => folder << (4 * finer)..(folder + 1) << (4 * finer),
+                    None => folder >> 4..(folder >> 4) + 1,
+                };
+                shards.extend(range.map(|index| digits.shard_at(*algorithm, index)));
+            }
+        }
+        shards
+    }
+
+    /// Stray folders that the listing of no shard covers, and how many stray keys lie beside.
+    fn stray(&self, listed: &BTreeSet<Shard>) -> (Vec<String>, u64) {
+        let prefixes: Vec<String> = listed.iter().map(Shard::key_prefix).collect();
+        let is_listed = |key: &String| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        let folders = self.stray.iter().filter(|folder| !is_listed(folder)).cloned();
+        let beside = self.beside.iter().filter(|(begin, _)| !is_listed(begin));
+        (folders.collect(), beside.map(|(_, keys)| keys).sum())
     }
 }
 
@@ -181,15 +205,17 @@ pub async fn seal(
     )
     .await?;
 
-    let mut shards: BTreeSet<Shard> = space.shards(digits).collect();
-    let listed = shards.clone();
+    let listed = space.shards(digits);
+    let mut shards = listed.clone();
     shards.extend(references.shards().cloned());
     shards.extend(links.shards().cloned());
 
     let mut distinct = 0;
     let mut prepared = Vec::new();
     let mut writes = Vec::new();
-    let mut dangling = DanglingWriter::new(state, &options.epoch);
+    let folder = epoch_folder(&options.epoch);
+    // Of all shards together: most have a handful, and each file is a request when they go.
+    let mut dangling = RemovalWriter::new(state.clone(), format!("{folder}unlink/dangling"));
     let mut reviewed = options.reviewed.map(|plan| ReviewedLinks::of(state, plan));
     for shard in shards {
         let referenced: Vec<Digest> = references.take(&shard)?;
@@ -199,7 +225,9 @@ pub async fn seal(
             let named = reviewed.take(&shard, digits).await?;
             links.retain(|link| named.contains(&link.key));
         }
-        dangling.write(links).await?;
+        for link in links {
+            dangling.push(link).await?;
+        }
         if !listed.contains(&shard) {
             continue;
         }
@@ -219,19 +247,22 @@ pub async fn seal(
     prepared.extend(write_all(writes).await?);
     prepared.sort_by(|a: &ShardFilter, b| a.shard.cmp(&b.shard));
 
+    let (stray_folders, stray_keys) = space.stray(&listed);
     let document = MarkDocument {
         version: 1,
-        epoch: options.epoch,
+        epoch: options.epoch.clone(),
         registry: registry.to_owned(),
         cutoff: options.cutoff,
-        ranges,
         references: distinct,
         shard_digits: digits,
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
         filters: prepared,
+        unlink: gather_removals(state, &options.epoch, &ranges).await?,
         dangling: dangling.finish().await?,
-        stray_keys: space.unrecognized_keys,
+        stray_folders,
+        stray_keys,
+        ranges,
     };
     Ok(SealedMark::seal(document, state).await?)
 }
@@ -252,6 +283,29 @@ async fn spool_segments<R: Record>(
         }
     }
     Ok(())
+}
+
+/// Gathers the removals of all ranges into few files, in their order.
+async fn gather_removals(
+    state: &StateStore,
+    epoch: &Epoch,
+    ranges: &[MarkedRange],
+) -> Result<Vec<FileRef>, StateError> {
+    let files: Vec<FileRef> = ranges
+        .iter()
+        .flat_map(|range| range.findings.removals.clone())
+        .collect();
+    let mut reads = stream::iter(files)
+        .map(|file| async move { state.read_lines::<Removal>(&file).await })
+        .buffered(SEGMENTS_AT_ONCE);
+    let key_prefix = format!("{}unlink/dead", epoch_folder(epoch));
+    let mut gathered = RemovalWriter::new(state.clone(), key_prefix);
+    while let Some(removals) = reads.try_next().await? {
+        for removal in removals {
+            gathered.push(removal).await?;
+        }
+    }
+    gathered.finish().await
 }
 
 async fn frozen_repositories(
@@ -301,8 +355,9 @@ mod tests {
             .insert("ab".to_owned());
         let names = |digits| -> Vec<String> {
             let digits = ShardDigits::try_from(digits).unwrap();
-            space.shards(digits).map(|shard| shard.to_string()).collect()
+            space.shards(digits).iter().map(ToString::to_string).collect()
         };
+        assert_eq!(names(1), ["sha256-a"]);
         assert_eq!(names(2), ["sha256-ab"]);
         let finer = names(3);
         assert_eq!(finer.len(), 16);

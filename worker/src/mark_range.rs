@@ -11,6 +11,7 @@ use hardprune_common::digest::Digest;
 use hardprune_common::layout::parse_repository_key;
 use hardprune_common::problem::Problem;
 use hardprune_common::removal::Removal;
+use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::segment::{LayerLink, SegmentWriter};
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::ListedObject;
@@ -27,8 +28,6 @@ use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted, judges
 const LARGE_RANGE_KEYS: u64 = 100_000;
 /// Repositories being marked at once: the many small ones must not wait for each other's reads.
 const REPOSITORIES_AT_ONCE: usize = 32;
-/// Removals and problems that one file holds.
-const FILE_LINES: usize = 10_000;
 
 pub(crate) async fn mark_range(
     context: &WorkerContext,
@@ -167,7 +166,7 @@ struct FindingsWriter {
     key_prefix: String,
     references: SegmentWriter<Digest>,
     layer_links: SegmentWriter<LayerLink>,
-    removals: Vec<Removal>,
+    removals: RemovalWriter,
     problems: Vec<Problem>,
     frozen: HashSet<String>,
     findings: MarkFindings,
@@ -179,9 +178,9 @@ impl FindingsWriter {
         Self {
             references: SegmentWriter::new(state.clone(), key_prefix.clone()),
             layer_links: SegmentWriter::new(state.clone(), key_prefix.clone()),
+            removals: RemovalWriter::new(state.clone(), format!("{key_prefix}.removals")),
             state,
             key_prefix,
-            removals: Vec::new(),
             problems: Vec::new(),
             frozen: HashSet::new(),
             findings: MarkFindings::default(),
@@ -215,30 +214,15 @@ impl FindingsWriter {
         if frozen {
             self.frozen.insert(name);
         }
-        self.removals.extend(removals);
-        if self.removals.len() >= FILE_LINES {
-            self.write_removals().await?;
+        for removal in removals {
+            self.removals.push(removal).await?;
         }
         Ok(())
     }
 
-    async fn write_removals(&mut self) -> Result<(), TaskError> {
-        if !self.removals.is_empty() {
-            let key = format!(
-                "{}-{}.removals.jsonl",
-                self.key_prefix,
-                self.findings.removals.len()
-            );
-            let file = self.state.write_lines(&key, &self.removals).await?;
-            self.findings.removals.push(file);
-            self.removals.clear();
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<MarkFindings, TaskError> {
-        self.write_removals().await?;
+    async fn finish(self) -> Result<MarkFindings, TaskError> {
         let mut findings = self.findings;
+        findings.removals = self.removals.finish().await?;
         findings.references = self.references.finish().await?;
         findings.layer_links = self.layer_links.finish().await?;
         findings.frozen_repositories = self.frozen.len() as u64;

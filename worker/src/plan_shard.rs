@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use futures::TryStreamExt;
 use hardprune_common::filter::VerifiedFilter;
 use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
+use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::shard::Shard;
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::{ListRange, ListedObject};
@@ -15,9 +16,6 @@ use hardprune_common::task::{PlanFindings, PlanWork, Scope, ShardTotals, Task};
 
 use crate::context::{TaskError, WorkerContext};
 use crate::decide::{Decision, KeepReason, decide};
-
-/// Removals that one part of a plan holds: what a worker has in memory of it (R9).
-const PART_REMOVALS: usize = 10_000;
 
 pub(crate) async fn plan_shard(
     context: &WorkerContext,
@@ -28,7 +26,8 @@ pub(crate) async fn plan_shard(
         Some(parts) => Some(reviewed_keys(&context.state, parts).await?),
         None => None,
     };
-    let mut plan = PlanWriter::new(context.state.clone(), task);
+    let key_prefix = format!("{}plans/{}", epoch_folder(&task.epoch), task.id);
+    let mut plan = RemovalWriter::new(context.state.clone(), key_prefix);
     let mut totals = ShardTotals::default();
     let (prefix, decider) = match &work.scope {
         Scope::Shard(shard) => (
@@ -125,49 +124,5 @@ fn orphan(blob: ListedObject) -> Removal {
         size: blob.size,
         last_modified: Some(blob.last_modified),
         reason: RemovalReason::Orphan,
-    }
-}
-
-/// Writes removals as parts of bounded size.
-struct PlanWriter {
-    state: StateStore,
-    key_prefix: String,
-    removals: Vec<Removal>,
-    parts: Vec<FileRef>,
-}
-
-impl PlanWriter {
-    fn new(state: StateStore, task: &Task) -> Self {
-        let key_prefix = format!("{}plans/{}", epoch_folder(&task.epoch), task.id);
-        Self {
-            state,
-            key_prefix,
-            removals: Vec::new(),
-            parts: Vec::new(),
-        }
-    }
-
-    async fn push(&mut self, removal: Removal) -> Result<(), TaskError> {
-        self.removals.push(removal);
-        if self.removals.len() == PART_REMOVALS {
-            self.end_part().await?;
-        }
-        Ok(())
-    }
-
-    async fn end_part(&mut self) -> Result<(), TaskError> {
-        if !self.removals.is_empty() {
-            let key = format!("{}-{}.jsonl", self.key_prefix, self.parts.len());
-            self.parts
-                .push(self.state.write_lines(&key, &self.removals).await?);
-            self.removals.clear();
-        }
-        Ok(())
-    }
-
-    /// Ends the last part and names all.
-    async fn finish(mut self) -> Result<Vec<FileRef>, TaskError> {
-        self.end_part().await?;
-        Ok(self.parts)
     }
 }

@@ -90,6 +90,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A part of a folder that blobs should be in is a symbolic link, or no folder.
+    #[must_use]
+    pub fn behind_a_link(store: &str, folder: &str, part: &str) -> Self {
+        let problem = format!(
+            "{part:?} in {folder:?} is a symbolic link or no folder; nothing behind a symbolic link is ever deleted: mount \
+             it there instead"
+        );
+        let store = store.to_owned();
+        Self::Configuration { store, problem }
+    }
+
     /// Whether the object is certainly not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -173,7 +173,7 @@ fn a_shard_that_lies_elsewhere() {
     let moved = move_away(&scene, &format!("{BLOBS}/{two}"), &elsewhere).unwrap();
     let before = files(&moved).unwrap();
     scene
-        .both_fail(1, &[], &["symbolic link", "mount it there instead", two])
+        .both_fail(2, &[], &["symbolic link", "mount it there instead", two])
         .unwrap();
     assert!(before.until(&files(&moved).unwrap()).is_empty());
 }

@@ -20,7 +20,7 @@ fn shape() -> Shape {
 }
 
 fn kill(scene: &Scene, failpoint: &str) -> Result<()> {
-    let failpoints = format!("{failpoint}=20*off->return");
+    let failpoints = format!("{failpoint}=8*off->return");
     // One request at a time: those of a dead run that are still under way would delete after this has looked.
     let killed = scene.run_with(&failpoints, &scene.delete(&["--concurrency", "1"]))?;
     ensure!(killed.status == KILLED, "{killed:?}");

@@ -48,7 +48,7 @@ fn kill_and_resume(scene: &Scene, failpoint: &str, times_before: usize) -> Resul
 fn killed_at(failpoint: &str, times: impl FnOnce(usize) -> BTreeSet<usize>) {
     let all = batches().unwrap();
     assert!(
-        all > 20,
+        all > 10,
         "{all} batches are too few to be killed in the middle of"
     );
     for times_before in times(all) {
@@ -109,9 +109,9 @@ fn between_the_stages() {
 #[test]
 fn on_s3_a_run_is_resumed_once_the_lease_of_the_dead_one_has_passed() {
     for (failpoint, times_before) in [
-        ("journal-after-start", 20),
-        ("delete-after-request", 20),
-        ("journal-before-end", 20),
+        ("journal-after-start", 10),
+        ("delete-after-request", 10),
+        ("journal-before-end", 10),
         ("after-dangling", 0),
     ] {
         let scene = Scene::on_s3(&shape(), S3Options::default()).unwrap();
@@ -158,7 +158,7 @@ fn killed_in_every_epoch() {
     ];
     let mut arguments = scene.delete(&UNTAGGED);
     for failpoint in points {
-        let times_before = if failpoint == "after-unlink" { 0 } else { 6 };
+        let times_before = if failpoint == "after-unlink" { 0 } else { 3 };
         let failpoints = format!("{failpoint}={times_before}*off->return");
         let killed = scene.run_with(&failpoints, &arguments).unwrap();
         assert_eq!(killed.status, KILLED, "{killed:?}");

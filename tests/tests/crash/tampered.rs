@@ -82,7 +82,7 @@ fn filters_that_say_nothing_is_referenced_are_refused() {
 #[test]
 fn dangling_links_that_were_changed_stay_and_the_rest_goes() {
     let scene = Scene::on_folder(&shape()).unwrap();
-    let finished = run(&scene, "after-seal", flip("/dangling/")).unwrap();
+    let finished = run(&scene, "after-seal", flip("/unlink/dangling")).unwrap();
     assert_eq!(finished.status, 5, "{finished:?}");
     scene.check_intact().unwrap();
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();

@@ -74,6 +74,7 @@ impl CloudStore {
             Ok(FolderPage {
                 objects: objects.collect(),
                 folders: folders.collect(),
+                links: Vec::new(),
             })
         })
     }

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, open, ope
 use rustix::io::Errno;
 
 use super::{FilesystemStore, PAGE};
+use crate::layout;
 use crate::store::{FolderPage, ListRange, ListedObject, RequestKind, StoreError};
 
 /// Names of a folder are read through a buffer of this many bytes.
@@ -102,12 +103,8 @@ impl Walk<'_> {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::LOOP | Errno::NOTDIR) => {
-                    let problem = format!(
-                        "{part:?} in {folder:?} is a symbolic link or no folder; nothing behind a symbolic link is \
-                         ever deleted: mount it there instead"
-                    );
-                    let store = self.store.identity.clone();
-                    return Err(Stop::Failed(StoreError::Configuration { store, problem }));
+                    let error = StoreError::behind_a_link(&self.store.identity, folder, part);
+                    return Err(Stop::Failed(error));
                 }
                 Err(error) => return Err(self.failed("list", folder, error.into())),
             };
@@ -127,8 +124,15 @@ impl Walk<'_> {
         }
         let fd = Rc::new(fd);
         self.ancestors.push(Rc::clone(&fd));
+        let only_file = layout::only_file_below(key);
         for entry in entries {
-            self.entry(&fd, key, exact, &entry)?;
+            let taken = match only_file {
+                Some(file) => self.only_file(&fd, key, exact, &entry, file)?,
+                None => false,
+            };
+            if !taken {
+                self.entry(&fd, key, exact, &entry)?;
+            }
         }
         self.ancestors.pop();
         Ok(())
@@ -193,12 +197,46 @@ impl Walk<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(self.failed("list", &key, error.into())),
         };
+        self.push(key, &stat, exact && entry.kind == FileType::RegularFile)
+    }
+
+    /// Takes the one file that a registry keeps in a digest's folder, without a look into the folder: that costs one call
+    /// to the system instead of five, and nine of ten folders are of this kind. Returns false where it is not quite what
+    /// it should be, and the folder must be read.
+    ///
+    /// What else lies there is not seen, and so not counted as unrecognized; it is left alone like everything else.
+    fn only_file(
+        &mut self,
+        fd: &OwnedFd,
+        folder: &str,
+        exact: bool,
+        entry: &Entry,
+        file: &str,
+    ) -> Result<bool, Stop> {
+        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let name = match entry.name.to_str() {
+            Ok(name) if entry.is_folder && !entry.is_link && name.as_bytes().iter().all(is_hex) => name,
+            _ => return Ok(false),
+        };
+        let key = [folder, name, "/", file].concat();
+        if !self.range.contains(&key) {
+            return Ok(false);
+        }
+        let stat = match statat(fd, &key[folder.len()..], AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
+            _ => return Ok(false),
+        };
+        self.push(key, &stat, exact)?;
+        Ok(true)
+    }
+
+    fn push(&mut self, key: String, stat: &Stat, exact: bool) -> Result<(), Stop> {
         self.page.push(ListedObject {
             key,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            last_modified: modified(&stat),
+            last_modified: modified(stat),
             etag: None,
-            exact: exact && entry.kind == FileType::RegularFile,
+            exact,
         });
         if self.page.len() == PAGE {
             let page = std::mem::replace(&mut self.page, Vec::with_capacity(PAGE));
@@ -325,6 +363,9 @@ pub(super) fn read_folder(store: &FilesystemStore, folder: &str) -> Result<Folde
         let key = format!("{folder}{}", entry.name.to_string_lossy());
         if entry.is_folder {
             page.folders.push(format!("{key}/"));
+            if entry.is_link {
+                page.links.push(format!("{key}/"));
+            }
             continue;
         }
         let Ok(stat) = statat(&fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW) else {
