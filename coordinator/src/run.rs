@@ -179,14 +179,7 @@ impl Run {
 
         let stage = clock::monotonic_now();
         let reviewed = self.reviewed.as_ref();
-        let sealed_plan = plan::plan(
-            &dispatcher,
-            &self.state,
-            sealed_mark,
-            reviewed,
-            &self.progress,
-        )
-        .await?;
+        let sealed_plan = plan::plan(&dispatcher, &self.state, sealed_mark, reviewed, &self.progress).await?;
         found.seconds.plan = clock::since(stage).as_secs_f64();
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.sealed_plan = Some(sealed_plan.file().sha256);

@@ -116,7 +116,11 @@ async fn folder(
     while let Some(page) = pages.try_next().await? {
         folders.extend(page.folders);
         if let Some(link) = page.links.first() {
-            return Err(StoreError::behind_a_link(registry.identity(), path, last_part(link)));
+            return Err(StoreError::behind_a_link(
+                registry.identity(),
+                path,
+                last_part(link),
+            ));
         }
         for object in page.objects {
             let begins = path.len() + object.key[path.len()..].chars().next().map_or(0, char::len_utf8);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::measure::{Measured, Series, measure};
 use super::verdict::{Comparison, Findings};
-use super::{Effort, figure};
+use super::{Effort, FILTER_SEED, figure};
 use crate::checker::{Roots, check_storage};
 use crate::docker_registry::{RegistryConfig, collector, eligible};
 use crate::generate::{Truth, generate};
@@ -150,6 +150,8 @@ impl Bench<'_> {
                 "--assume-read-only",
                 "--output",
                 "json",
+                FILTER_SEED[0],
+                FILTER_SEED[1],
             ]))?;
             let report = serde_json::from_str::<Value>(&run.stdout)?;
             ensure!(
@@ -194,6 +196,8 @@ impl Bench<'_> {
             &root.to_string_lossy(),
             "--candidates",
             &candidates.to_string_lossy(),
+            FILTER_SEED[0],
+            FILTER_SEED[1],
         ]))?;
         self.prove_orphans(&read_candidates(&candidates)?)?;
         Ok(run)

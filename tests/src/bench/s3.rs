@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::filesystem::{prove_deleted, read_candidates};
 use super::measure::{Series, measure};
 use super::verdict::{Bound, Comparison, Findings};
-use super::{Effort, figure};
+use super::{Effort, FILTER_SEED, figure};
 use crate::checker::{Roots, check_storage};
 use crate::docker_registry::{RegistryConfig, S3Settings, collector, eligible};
 use crate::generate::{Truth, generate};
@@ -81,6 +81,8 @@ fn checks(effort: &Effort, server: &S3Server, truth: &Truth, findings: &mut Find
             "json",
             "--candidates",
             &candidates.to_string_lossy(),
+            FILTER_SEED[0],
+            FILTER_SEED[1],
         ]))?;
         let counters = server.counters();
         prove_orphans(truth, &read_candidates(&candidates)?)?;
@@ -203,7 +205,8 @@ fn deletes(effort: &Effort, findings: &mut Findings) -> Result<()> {
         let before = Inventory::take(&server)?;
         let hardprune = Hardprune::new()?.on_s3(&server);
         let bucket = format!("s3://{}", server.bucket());
-        let arguments = ["delete", &bucket, "--assume-read-only", "--output", "json"];
+        let mut arguments = vec!["delete", &bucket, "--assume-read-only", "--output", "json"];
+        arguments.extend(FILTER_SEED);
         let run = measure(hardprune.command(&arguments))?;
         prove_freed(&run.stdout, &truth)?;
         prove_clean(&server, &truth, &before, true)?;
@@ -233,6 +236,8 @@ fn delete_requests(effort: &Effort, findings: &mut Findings) -> Result<()> {
         "json",
         "--state",
         &state.path().to_string_lossy(),
+        FILTER_SEED[0],
+        FILTER_SEED[1],
     ]))?;
     let counters = server.counters();
     let report = prove_freed(&run.stdout, &truth)?;
