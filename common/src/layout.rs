@@ -122,6 +122,21 @@ pub fn only_file_below(folder: &str) -> Option<&'static str> {
     (is_links && folder.starts_with(REPOSITORIES) && Algorithm::from_name(last).is_some()).then_some("link")
 }
 
+/// Whether a folder holds a repository's layer links by the digests that a registry computes itself. Such a link says what its
+/// path says; one by another algorithm says the blob's canonical digest (Distribution's `linkBlob`, on aliases), so
+/// that its content matters. `folder` ends with a `/`.
+#[must_use]
+pub fn holds_canonical_layer_links(folder: &str) -> bool {
+    folder.starts_with(REPOSITORIES) && folder.ends_with("/_layers/sha256/")
+}
+
+/// Whether a folder lies among a repository's tags, or its uploads. `folder` ends with a `/`.
+#[must_use]
+pub fn is_of_tags_or_uploads(folder: &str) -> bool {
+    let own = ["/_manifests/tags/", "/_uploads/"];
+    folder.starts_with(REPOSITORIES) && own.iter().any(|own| folder.contains(own))
+}
+
 fn parse_entry(rest: &str) -> Option<RepositoryEntry> {
     let parts: Vec<&str> = rest.split('/').collect();
     let digest = |algorithm: &str, hex: &str| {

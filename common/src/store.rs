@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,54 @@ pub struct ListedObject {
     /// Whether the object's raw key is exactly `key` and reaches it without a symbolic link. Nothing else may
     /// ever be deleted (R3).
     pub exact: bool,
+}
+
+/// What [`Store::glance`] shows of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Glimpse {
+    /// As a listing shows it.
+    Listed(ListedObject),
+    /// Only a key, exact and without a symbolic link as far as its folder: that of a layer link, or one that is not wanted. What
+    /// stands there has not been looked at, nor, where it is the one file of a digest's folder, whether it is there at all.
+    Named(String),
+}
+
+impl Glimpse {
+    /// The object's key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Listed(object) => &object.key,
+            Self::Named(key) => key,
+        }
+    }
+
+    /// The object's key.
+    #[must_use]
+    pub fn into_key(self) -> String {
+        match self {
+            Self::Listed(object) => object.key,
+            Self::Named(key) => key,
+        }
+    }
+
+    /// The object, where it was looked at.
+    #[must_use]
+    pub fn listed(self) -> Option<ListedObject> {
+        match self {
+            Self::Listed(object) => Some(object),
+            Self::Named(_) => None,
+        }
+    }
+}
+
+/// What a [`Store::glance`] over repositories is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Everything.
+    Everything,
+    /// Everything but tags and uploads, of which only the keys are.
+    LayersAndManifests,
 }
 
 /// The part of the key space that a listing covers.
@@ -144,6 +192,29 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A page that could not be had, or does not prove itself, after bounded retries. On a filesystem, a folder or
     /// file that cannot be read, and a prefix that leads through a file as if it were a folder. A range without any object is no error.
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>>;
+
+    /// Lists as [`Store::list`] does, but may show layer links, and what is not wanted, by their keys only, where a listing
+    /// would have to look at each by itself: on a filesystem. [`Store::look_at`] does then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::list`].
+    fn glance(&self, range: ListRange, _wanted: Wanted) -> BoxStream<'_, Result<Vec<Glimpse>, StoreError>> {
+        let pages = self.list(range);
+        pages
+            .map_ok(|page| page.into_iter().map(Glimpse::Listed).collect())
+            .boxed()
+    }
+
+    /// Lists what stands at keys that [`Store::glance`] only named, with all that a listing finds beside it in its
+    /// folder where it is not an ordinary file. What is gone is left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::list`].
+    async fn look_at(&self, _keys: Vec<String>) -> Result<Vec<ListedObject>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Lists what lies directly under `folder` (which ends in `/`, or is empty for the root), ascending, a page at
     /// a time. Folders behind symbolic links are listed as folders.

@@ -1,6 +1,5 @@
 //! `check` and `delete`: from the command line to a run, and from its report to standard output.
 
-use std::num::NonZero;
 use std::sync::Arc;
 
 use hardprune_common::run::{Epoch, RunId};
@@ -22,11 +21,10 @@ use crate::run::Run;
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
 use crate::{metrics_file, print, signals};
 
-/// Tasks done at once on a cloud store: enough to keep its requests in flight busy.
-const CLOUD_WORKERS: usize = 32;
+/// Tasks done at once: enough to keep a cloud store's requests in flight busy, and a disk with a cold cache, which serves many
+/// walks faster than one however few processors there are.
+const WORKERS: usize = 32;
 const CLOUD_READS_IN_FLIGHT: usize = 32;
-/// A disk with a cold cache serves several walks faster than one, however few processors there are.
-const FEWEST_FOLDER_WORKERS: usize = 16;
 const FOLDER_READS_IN_FLIGHT: usize = 8;
 
 /// What only `delete` is told.
@@ -92,14 +90,8 @@ pub async fn prune(
         Some(plan) => Some(reviewed_plan(&state, &*registry, record.run, plan).await?),
         None => None,
     };
-    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
     let run = Run {
-        workers: if named.is_folder() {
-            (processors * 4).clamp(FEWEST_FOLDER_WORKERS, CLOUD_WORKERS)
-        } else {
-            CLOUD_WORKERS
-        }
-        .min(concurrency.into()),
+        workers: WORKERS.min(concurrency.into()),
         reads_in_flight: if named.is_folder() {
             FOLDER_READS_IN_FLIGHT
         } else {

@@ -32,7 +32,7 @@ macro_rules! on_every_store {
 on_every_store! {
     listing: keys_come_in_the_order_of_their_bytes, a_prefix_may_end_inside_a_name, a_range_may_begin_and_end_anywhere,
         a_folder_shows_what_is_directly_in_it, what_is_not_there_is_empty, an_object_is_listed_as_it_is,
-        any_range_of_any_keys_is_what_the_model_says;
+        any_range_of_any_keys_is_what_the_model_says, a_glance_and_a_look_show_what_a_list_does;
     writing: a_part_of_an_object_can_be_read, an_empty_object_is_an_object, an_absent_key_is_not_found,
         a_write_replaces_the_whole, a_write_may_be_bound_to_absence, a_write_may_be_bound_to_a_version,
         of_writers_at_once_one_makes_the_object, readers_see_one_write_or_the_other, odd_names_are_names_like_others,

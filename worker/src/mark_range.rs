@@ -14,7 +14,7 @@ use hardprune_common::removal::Removal;
 use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::segment::{LayerLink, SegmentWriter};
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
-use hardprune_common::store::ListedObject;
+use hardprune_common::store::{StoreError, Wanted};
 use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, Task};
 use tokio::task::JoinSet;
 
@@ -55,21 +55,21 @@ pub(crate) async fn mark_range(
     let mut listed = 0u64;
     let mut last_key: Option<String> = None;
 
-    let mut pages = context.registry.list(work.range.listing());
+    let mut pages = context.registry.glance(work.range.listing(), wanted(&work.rules));
     'listing: while let Some(page) = pages.try_next().await? {
-        for object in page {
-            if listed >= LARGE_RANGE_KEYS && begins_repository(&object, last_key.as_deref()) {
+        for glimpse in page {
+            if listed >= LARGE_RANGE_KEYS && begins_repository(glimpse.key(), last_key.as_deref()) {
                 writer.findings.done_to = last_key.take();
                 break 'listing;
             }
             listed += 1;
-            if let Sorted::Next(repository) = collector.take(&object) {
+            if let Sorted::Next(repository) = collector.take(&glimpse) {
                 writer.findings.repositories += 1;
                 repositories.start(repository, &mut writer).await?;
             }
-            last_key = Some(object.key);
+            last_key = Some(glimpse.into_key());
         }
-        for link in collector.layer_links.drain(..) {
+        for link in collector.take_layer_links() {
             writer.layer_links.push(link).await?;
         }
         if let Some(piece) = collector.take_piece() {
@@ -81,13 +81,19 @@ pub(crate) async fn mark_range(
         writer.findings.repositories += 1;
         repositories.start(repository, &mut writer).await?;
     }
-    for link in collector.layer_links.drain(..) {
-        writer.layer_links.push(link).await?;
-    }
     repositories.finish(&mut writer).await?;
     writer.findings.unrecognized_keys += collector.unrecognized;
     writer.findings.manifests = marker.manifests.counts();
     writer.finish().await
+}
+
+/// What the listing must show: tags and uploads count only where repositories are judged as a whole.
+fn wanted(rules: &MarkRules) -> Wanted {
+    if judges_whole_repositories(rules) {
+        Wanted::Everything
+    } else {
+        Wanted::LayersAndManifests
+    }
 }
 
 /// Whether what a manifest says must be remembered: only where some may be dead in one repository and live in another.
@@ -100,9 +106,9 @@ fn remember(rules: &MarkRules) -> Remember {
 }
 
 /// Whether an object is the first of its repository, so that a range may be cut before it.
-fn begins_repository(object: &ListedObject, last_key: Option<&str>) -> bool {
+fn begins_repository(key: &str, last_key: Option<&str>) -> bool {
     let name = |key| parse_repository_key(key).map(|key| key.repository);
-    match (name(&object.key), last_key.map(name)) {
+    match (name(key), last_key.map(name)) {
         (Some(repository), Some(last)) => last != Some(repository),
         _ => false,
     }
@@ -131,7 +137,7 @@ async fn reviewed_keys(
 /// The repositories being marked.
 struct Repositories {
     marker: Arc<RepositoryMarker>,
-    running: JoinSet<Result<RepositoryMarks, hardprune_common::store::StoreError>>,
+    running: JoinSet<Result<RepositoryMarks, StoreError>>,
 }
 
 impl Repositories {

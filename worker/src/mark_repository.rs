@@ -53,15 +53,13 @@ impl RepositoryMarker {
     /// # Errors
     ///
     /// A store that fails: nothing is known then.
-    pub async fn mark(&self, keys: RepositoryKeys) -> Result<RepositoryMarks, StoreError> {
+    pub async fn mark(&self, mut keys: RepositoryKeys) -> Result<RepositoryMarks, StoreError> {
         let mut marks = RepositoryMarks {
             name: keys.name.clone(),
-            references: keys.kept.clone(),
-            unrecognized: keys.unrecognized,
             ..RepositoryMarks::default()
         };
         // What the registry serves is what a link's content says, whatever its key.
-        let mut served = self.examine_odd_links(&keys, &mut marks).await?;
+        let mut served = self.examine_odd_links(&mut keys, &mut marks).await?;
         let revisions: HashSet<Digest> = keys.revisions.iter().map(|link| link.digest).collect();
         let everything_is_live =
             !self.rules.delete_untagged || self.tags_are_kept_elsewhere(&keys, &mut marks).await?;
@@ -98,28 +96,55 @@ impl RepositoryMarker {
                 marks.references.push(signature.1.digest);
             }
         }
+        let needed: HashSet<Digest> = live.references.iter().copied().collect();
+        self.look_at_layers(&mut keys, &needed, &mut marks).await?;
+        marks.references.extend(&keys.kept);
+        marks.unrecognized = keys.unrecognized;
         if marks.frozen {
             self.keep_all_links(&keys.name, &mut marks).await?;
         } else {
             self.propose_dead_links(&keys, &live, &mut marks);
         }
         self.propose_uploads(&keys, &mut marks);
-        self.hand_on_layer_links(keys, &live, &mut marks);
+        self.hand_on_layer_links(keys, &live, &needed, &mut marks);
         Ok(marks)
+    }
+
+    /// Looks at the layer links that were only glanced at and that no live manifest answers: what one answers stays,
+    /// however young or odd its link is (decision 0007).
+    async fn look_at_layers(
+        &self,
+        keys: &mut RepositoryKeys,
+        needed: &HashSet<Digest>,
+        marks: &mut RepositoryMarks,
+    ) -> Result<(), StoreError> {
+        let unanswered: Vec<String> = std::mem::take(&mut keys.glanced_at)
+            .into_iter()
+            .filter(|digest| !needed.contains(digest))
+            .map(|digest| repository_key(&keys.name, &RepositoryEntry::LayerLink(digest)))
+            .collect();
+        if unanswered.is_empty() {
+            return Ok(());
+        }
+        keys.take_layers(&self.registry.look_at(unanswered).await?, &self.rules);
+        self.examine_odd_links(keys, marks).await?;
+        Ok(())
     }
 
     async fn examine_odd_links(
         &self,
-        keys: &RepositoryKeys,
+        keys: &mut RepositoryKeys,
         marks: &mut RepositoryMarks,
     ) -> Result<HashSet<Digest>, StoreError> {
         let mut served = HashSet::new();
+        let odd_links = std::mem::take(&mut keys.odd_links);
+        let repository = &keys.name;
         // The first by itself: it may show that the others need not be read.
-        let (first, others) = keys.odd_links.split_at(keys.odd_links.len().min(1));
+        let (first, others) = odd_links.split_at(odd_links.len().min(1));
         for links in [first, others] {
             let mut examined = stream::iter(links.to_vec())
                 .map(|odd| async move {
-                    let examined = self.links.examine(&keys.name, &odd).await?;
+                    let examined = self.links.examine(repository, &odd).await?;
                     Ok((odd, examined))
                 })
                 .buffer_unordered(self.reads_in_flight);
@@ -376,7 +401,13 @@ impl RepositoryMarker {
     }
 
     /// Layer links go to their segment, or, in a repository that is as good as gone, with it.
-    fn hand_on_layer_links(&self, keys: RepositoryKeys, live: &Live, marks: &mut RepositoryMarks) {
+    fn hand_on_layer_links(
+        &self,
+        keys: RepositoryKeys,
+        live: &Live,
+        needed: &HashSet<Digest>,
+        marks: &mut RepositoryMarks,
+    ) {
         if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
             for link in &keys.layer_links {
                 let entry = RepositoryEntry::LayerLink(link.digest);
@@ -407,11 +438,9 @@ impl RepositoryMarker {
         marks.layer_links = keys
             .layer_links
             .into_iter()
-            .map(|link| LayerLink {
-                digest: link.digest,
-                repository: keys.name.clone(),
-                deletable: link.deletable,
-            })
+            // What a live manifest needs cannot dangle.
+            .filter(|link| !needed.contains(&link.digest))
+            .map(|link| link.of(&keys.name))
             .collect();
     }
 

@@ -5,12 +5,14 @@ use hardprune_common::digest::Digest;
 use hardprune_common::layout::{RepositoryEntry, UploadFile, parse_repository_key};
 use hardprune_common::link;
 use hardprune_common::segment::LayerLink;
-use hardprune_common::store::ListedObject;
+use hardprune_common::store::{Glimpse, ListedObject};
 use hardprune_common::task::MarkRules;
 use jiff::Timestamp;
 
 /// Revisions after which a repository is handed on in pieces, where each revision can be judged by itself.
 const PIECE_REVISIONS: usize = 5_000;
+/// Layer links, glanced at only, after which it is.
+const PIECE_LAYERS: usize = 50_000;
 
 /// A link that names a digest by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,17 @@ pub(crate) struct Link {
     pub last_modified: Timestamp,
     /// Whether its key was exact: it may be deleted (R3).
     pub deletable: bool,
+}
+
+impl Link {
+    /// The layer link of a repository, as segments hold it.
+    pub fn of(self, repository: &str) -> LayerLink {
+        LayerLink {
+            digest: self.digest,
+            repository: repository.to_owned(),
+            deletable: self.deletable,
+        }
+    }
 }
 
 /// A link whose content must be read: its size or `ETag` does not fit, or its key says nothing.
@@ -67,12 +80,108 @@ pub(crate) struct RepositoryKeys {
     pub tags: Vec<TagLink>,
     pub index_entries: Vec<IndexEntry>,
     pub uploads: Vec<Upload>,
-    /// Kept only where all of a repository is judged together; written to a segment otherwise.
     pub layer_links: Vec<Link>,
+    /// Layer links that nobody has looked at.
+    pub glanced_at: Vec<Digest>,
     pub odd_links: Vec<OddLink>,
     /// Digests that are kept whatever else is found: those of young layer links.
     pub kept: Vec<Digest>,
     pub unrecognized: u64,
+}
+
+impl RepositoryKeys {
+    fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Sorts in layer links that were only glanced at.
+    pub fn take_layers(&mut self, objects: &[ListedObject], rules: &MarkRules) {
+        for object in objects {
+            let entry = parse_repository_key(&object.key).and_then(|key| key.entry);
+            self.sort_in(object, entry, rules.cutoff, judges_whole_repositories(rules));
+        }
+    }
+
+    fn sort_in(
+        &mut self,
+        object: &ListedObject,
+        entry: Option<RepositoryEntry>,
+        cutoff: Timestamp,
+        whole: bool,
+    ) {
+        let link = |digest| Link {
+            digest,
+            last_modified: object.last_modified,
+            deletable: object.exact,
+        };
+        let odd = |digest: Option<Digest>, is_revision| OddLink {
+            key: object.key.clone(),
+            is_revision,
+            only_etag: object.etag.is_some()
+                && digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
+            digest,
+        };
+        let fits = |digest: &Digest| link::link_fits(digest, object.size, object.etag.as_deref());
+        match entry {
+            None => {
+                self.unrecognized += 1;
+                // A registry serves what a revision's link says, wherever it stands: it is a root, and left alone.
+                if object.key.contains("/_manifests/revisions/") && object.key.ends_with("/link") {
+                    self.odd_links.push(odd(None, true));
+                }
+            }
+            Some(RepositoryEntry::LayerLink(digest)) => {
+                if object.last_modified >= cutoff {
+                    self.kept.push(digest);
+                }
+                if !fits(&digest) {
+                    self.odd_links.push(odd(Some(digest), false));
+                }
+                self.layer_links.push(link(digest));
+            }
+            Some(RepositoryEntry::RevisionLink(digest)) => {
+                // R1: where nothing but its content can tell, as on a filesystem, it is read: its content is served.
+                if !fits(&digest) || object.etag.is_none() {
+                    self.odd_links.push(odd(Some(digest), true));
+                }
+                self.revisions.push(link(digest));
+            }
+            Some(RepositoryEntry::SignatureLink { revision, signature }) => {
+                self.signatures.push((revision, link(signature)));
+            }
+            Some(RepositoryEntry::TagCurrent { tag }) => {
+                if whole {
+                    self.tags.push(TagLink {
+                        tag,
+                        last_modified: object.last_modified,
+                        deletable: object.exact,
+                    });
+                }
+            }
+            Some(RepositoryEntry::TagIndexEntry { tag, digest }) => {
+                if whole {
+                    self.index_entries.push(IndexEntry {
+                        tag,
+                        link: link(digest),
+                    });
+                }
+            }
+            Some(RepositoryEntry::Upload { upload, file }) => {
+                if whole {
+                    self.uploads.push(Upload {
+                        upload,
+                        file,
+                        size: object.size,
+                        last_modified: object.last_modified,
+                        deletable: object.exact,
+                    });
+                }
+            }
+        }
+    }
 }
 
 /// What becomes of a listed object.
@@ -89,8 +198,6 @@ pub(crate) struct RepositoryCollector {
     whole_repositories: bool,
     cutoff: Timestamp,
     current: Option<RepositoryKeys>,
-    /// Layer links that need not wait for the end of their repository.
-    pub layer_links: Vec<LayerLink>,
     /// Keys of no repository.
     pub unrecognized: u64,
 }
@@ -101,134 +208,67 @@ impl RepositoryCollector {
             whole_repositories: judges_whole_repositories(rules),
             cutoff: rules.cutoff,
             current: None,
-            layer_links: Vec::new(),
             unrecognized: 0,
         }
     }
 
-    /// Takes the next object of the listing.
-    pub fn take(&mut self, object: &ListedObject) -> Sorted {
-        let Some(key) = parse_repository_key(&object.key) else {
+    /// Takes what the listing shows next.
+    pub fn take(&mut self, glimpse: &Glimpse) -> Sorted {
+        let Some(key) = parse_repository_key(glimpse.key()) else {
             self.unrecognized += 1;
             return Sorted::Taken;
         };
-        let finished = match &self.current {
-            Some(current) if current.name == key.repository => None,
-            _ => self.current.replace(RepositoryKeys {
-                name: key.repository.to_owned(),
-                ..Default::default()
-            }),
+        let is_current = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.name == key.repository);
+        let finished = if is_current {
+            None
+        } else {
+            self.current.replace(RepositoryKeys::of(key.repository))
         };
-        self.sort_in(object, key.entry);
+        if let Some(repository) = &mut self.current {
+            match (glimpse, key.entry) {
+                (Glimpse::Listed(object), entry) => {
+                    repository.sort_in(object, entry, self.cutoff, self.whole_repositories);
+                }
+                (Glimpse::Named(_), Some(RepositoryEntry::LayerLink(digest))) => {
+                    repository.glanced_at.push(digest);
+                }
+                (Glimpse::Named(_), Some(_)) => {}
+                (Glimpse::Named(_), None) => repository.unrecognized += 1,
+            }
+        }
         match finished {
             Some(finished) => Sorted::Next(finished),
             None => Sorted::Taken,
         }
     }
 
+    /// The current repository's layer links so far, where they need not wait for its end.
+    pub fn take_layer_links(&mut self) -> impl Iterator<Item = LayerLink> {
+        let current = self.current.as_mut().filter(|_| !self.whole_repositories);
+        let (repository, links) = match current {
+            Some(current) => (current.name.clone(), std::mem::take(&mut current.layer_links)),
+            None => Default::default(),
+        };
+        links.into_iter().map(move |link| link.of(&repository))
+    }
+
     /// A piece of the current repository, where it has become large and can be judged in pieces.
     pub fn take_piece(&mut self) -> Option<RepositoryKeys> {
         let current = self.current.as_mut()?;
-        if self.whole_repositories || current.revisions.len() < PIECE_REVISIONS {
+        let is_large = current.revisions.len() >= PIECE_REVISIONS || current.glanced_at.len() >= PIECE_LAYERS;
+        if self.whole_repositories || !is_large {
             return None;
         }
-        let name = current.name.clone();
-        Some(std::mem::replace(
-            current,
-            RepositoryKeys {
-                name,
-                ..Default::default()
-            },
-        ))
+        let next = RepositoryKeys::of(&current.name);
+        Some(std::mem::replace(current, next))
     }
 
     /// The last repository.
     pub fn finish(&mut self) -> Option<RepositoryKeys> {
         self.current.take()
-    }
-
-    fn sort_in(&mut self, object: &ListedObject, entry: Option<RepositoryEntry>) {
-        let Some(repository) = &mut self.current else {
-            return;
-        };
-        let link = |digest| Link {
-            digest,
-            last_modified: object.last_modified,
-            deletable: object.exact,
-        };
-        let odd = |digest: Option<Digest>, is_revision| OddLink {
-            key: object.key.clone(),
-            is_revision,
-            only_etag: object.etag.is_some()
-                && digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
-            digest,
-        };
-        let fits = |digest: &Digest| link::link_fits(digest, object.size, object.etag.as_deref());
-        match entry {
-            None => {
-                repository.unrecognized += 1;
-                // A registry serves what a revision's link says, wherever it stands: it is a root, and left alone.
-                if object.key.contains("/_manifests/revisions/") && object.key.ends_with("/link") {
-                    repository.odd_links.push(odd(None, true));
-                }
-            }
-            Some(RepositoryEntry::LayerLink(digest)) => {
-                if object.last_modified >= self.cutoff {
-                    repository.kept.push(digest);
-                }
-                if !fits(&digest) {
-                    repository.odd_links.push(odd(Some(digest), false));
-                }
-                if self.whole_repositories {
-                    repository.layer_links.push(link(digest));
-                } else {
-                    let repository = repository.name.clone();
-                    self.layer_links.push(LayerLink {
-                        digest,
-                        repository,
-                        deletable: object.exact,
-                    });
-                }
-            }
-            Some(RepositoryEntry::RevisionLink(digest)) => {
-                // R1: where nothing but its content can tell, as on a filesystem, it is read: its content is served.
-                if !fits(&digest) || object.etag.is_none() {
-                    repository.odd_links.push(odd(Some(digest), true));
-                }
-                repository.revisions.push(link(digest));
-            }
-            Some(RepositoryEntry::SignatureLink { revision, signature }) => {
-                repository.signatures.push((revision, link(signature)));
-            }
-            Some(RepositoryEntry::TagCurrent { tag }) => {
-                if self.whole_repositories {
-                    repository.tags.push(TagLink {
-                        tag,
-                        last_modified: object.last_modified,
-                        deletable: object.exact,
-                    });
-                }
-            }
-            Some(RepositoryEntry::TagIndexEntry { tag, digest }) => {
-                if self.whole_repositories {
-                    repository.index_entries.push(IndexEntry {
-                        tag,
-                        link: link(digest),
-                    });
-                }
-            }
-            Some(RepositoryEntry::Upload { upload, file }) => {
-                if self.whole_repositories {
-                    repository.uploads.push(Upload {
-                        upload,
-                        file,
-                        size: object.size,
-                        last_modified: object.last_modified,
-                        deletable: object.exact,
-                    });
-                }
-            }
-        }
     }
 }
 

@@ -25,8 +25,9 @@ use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::mpsc;
 
 use super::{
-    DeleteBatch, ExclusiveLock, FolderPage, KeyOutcome, ListRange, ListedObject, Object, ObjectVersion,
-    PutCondition, RequestCounter, RequestCounts, RequestKind, Store, StoreError, Versioning,
+    DeleteBatch, ExclusiveLock, FolderPage, Glimpse, KeyOutcome, ListRange, ListedObject, Object,
+    ObjectVersion, PutCondition, RequestCounter, RequestCounts, RequestKind, Store, StoreError, Versioning,
+    Wanted,
 };
 use crate::clock;
 use crate::digest::{Algorithm, Digest};
@@ -281,7 +282,15 @@ impl Store for FilesystemStore {
     }
 
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {
-        self.pages(move |store, send| walk::walk(&store, &range, send))
+        self.pages(move |store, send| walk::list(&store, &range, send))
+    }
+
+    fn glance(&self, range: ListRange, wanted: Wanted) -> BoxStream<'_, Result<Vec<Glimpse>, StoreError>> {
+        self.pages(move |store, send| walk::glance(&store, &range, wanted, send))
+    }
+
+    async fn look_at(&self, keys: Vec<String>) -> Result<Vec<ListedObject>, StoreError> {
+        self.blocking(move |store| walk::look_at(&store, &keys)).await
     }
 
     fn list_folder(&self, folder: &str) -> BoxStream<'_, Result<FolderPage, StoreError>> {

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use hardprune_tests::content::digest_of;
-use hardprune_tests::manifests::Content;
+use hardprune_tests::manifests::{self, Content, Family};
 use hardprune_tests::storage_writer::{layer_link_key, revision_link_key, tag_link_key};
+use sha2::{Digest, Sha512};
 
 use crate::scene::{EVERYWHERE, Image, Scene, blob, number, problems};
 
@@ -87,6 +88,44 @@ fn a_layer_link_that_names_another_blob_keeps_both() {
             .unwrap();
         let report = scene.prunes_exactly(&[]).unwrap();
         assert_eq!(problems(&report, "link_mismatch"), 1, "{report:#}");
+        assert!(scene.storage().get(&key).unwrap().is_some());
+    }
+}
+
+/// A blob pushed by its sha512 lies under its sha256, which only the content of its layer link says.
+#[test]
+fn a_layer_that_a_manifest_names_by_another_algorithm() {
+    for on in EVERYWHERE {
+        let scene = Scene::new(on).unwrap();
+        let mut image = Image::new(1);
+        let stored = image.layer.clone();
+        image.layer.digest = format!("sha512:{}", hex::encode(Sha512::digest(&stored.bytes)));
+        image.manifest = manifests::image(Family::Oci, &image.config, &[&image.layer], None);
+        for blob in [&stored, &image.config, &image.manifest] {
+            scene.put_blob(blob).unwrap();
+        }
+        scene.put_layer_link(REPOSITORY, &image.config.digest).unwrap();
+        scene
+            .put_revision_link(REPOSITORY, &image.manifest.digest)
+            .unwrap();
+        let key = layer_link_key(REPOSITORY, &image.layer.digest);
+        scene.put(&key, stored.digest.as_bytes()).unwrap();
+        let report = scene.prunes_exactly(&[]).unwrap();
+        assert_eq!(problems(&report, "link_mismatch"), 1, "{report:#}");
+        assert!(scene.storage().get(&key).unwrap().is_some());
+    }
+}
+
+/// What a live manifest needs stays, and so does its link, whatever that says. A folder does not even look at it.
+#[test]
+fn a_garbled_link_to_a_layer_that_is_needed() {
+    for on in EVERYWHERE {
+        let scene = Scene::new(on).unwrap();
+        let image = Image::new(1);
+        scene.put_image(REPOSITORY, &image).unwrap();
+        let key = layer_link_key(REPOSITORY, &image.layer.digest);
+        scene.put(&key, b"garbage").unwrap();
+        scene.prunes_exactly(&[]).unwrap();
         assert!(scene.storage().get(&key).unwrap().is_some());
     }
 }

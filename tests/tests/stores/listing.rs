@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use hardprune_common::clock::machine_now;
-use hardprune_common::store::{FolderPage, ListRange};
+use hardprune_common::store::{FolderPage, Glimpse, ListRange, Wanted};
 
 use crate::opened::Opened;
 pub use crate::ranges::any_range_of_any_keys_is_what_the_model_says;
@@ -160,5 +160,58 @@ pub async fn an_object_is_listed_as_it_is(store: &Opened) -> Result<()> {
     let direct = folder(store, "a/").await?.objects;
     let first = direct.first().context("nothing is in the folder")?;
     ensure!((first.size, first.exact) == (10, true), "{first:?}");
+    Ok(())
+}
+
+/// What a registry keeps of one repository, and what is nearly that.
+fn repository() -> Vec<String> {
+    let root = "docker/registry/v2/repositories/team/app";
+    let hex = |digit: &str, length| digit.repeat(length);
+    let (a, b, c) = (hex("a", 64), hex("b", 64), hex("c", 128));
+    let mut keys = vec![
+        format!("{root}/_layers/sha256/{a}/link"),
+        format!("{root}/_layers/sha256/{b}/link.bak"),
+        format!("{root}/_layers/sha256/{b}/deeper/link"),
+        format!("{root}/_layers/sha256/{}/link", hex("d", 63)),
+        format!("{root}/_layers/sha256/{}/link", a.to_uppercase()),
+        format!("{root}/_layers/sha256/link"),
+        format!("{root}/_layers/sha512/{c}/link"),
+        format!("{root}/_manifests/revisions/sha256/{a}/link"),
+        format!("{root}/_manifests/tags/latest/current/link"),
+        format!("{root}/_manifests/tags/latest/current/link~"),
+        format!("{root}/_manifests/tags/latest/index/sha256/{b}/link"),
+        format!("{root}/_uploads/1/data"),
+        format!("{root}/_uploads/1/leftover"),
+        format!("{root}-2/_layers/sha256/{b}/link"),
+    ];
+    keys.sort_unstable();
+    keys
+}
+
+/// All of a list is there after a glance and a look at what was only named; what is wanted was looked at.
+pub async fn a_glance_and_a_look_show_what_a_list_does(store: &Opened) -> Result<()> {
+    for key in repository() {
+        store.put(&key, key.clone()).await?;
+    }
+    let range = ListRange::prefix("docker/");
+    let listed = store.objects(&range).await?;
+    for wanted in [Wanted::Everything, Wanted::LayersAndManifests] {
+        let pages: Vec<_> = store.store.glance(range.clone(), wanted).try_collect().await?;
+        let (mut found, mut named) = (Vec::new(), Vec::new());
+        for glimpse in pages.into_iter().flatten() {
+            match glimpse {
+                Glimpse::Listed(object) => found.push(object),
+                Glimpse::Named(key) => named.push(key),
+            }
+        }
+        let may_be_named = |key: &String| {
+            let unwanted = key.contains("/tags/") || key.contains("/_uploads/");
+            key.contains("/_layers/sha256/") || unwanted && wanted == Wanted::LayersAndManifests
+        };
+        ensure!(named.iter().all(may_be_named), "{wanted:?}: {named:?}");
+        found.extend(store.store.look_at(named).await?);
+        found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        ensure!(found == listed, "{wanted:?}: {found:#?} instead of {listed:#?}");
+    }
     Ok(())
 }

@@ -10,17 +10,18 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, open, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, open, openat, statat};
 use rustix::io::Errno;
 
 use super::{FilesystemStore, PAGE};
+use crate::digest::Algorithm;
 use crate::layout;
-use crate::store::{FolderPage, ListRange, ListedObject, RequestKind, StoreError};
+use crate::store::{FolderPage, Glimpse, ListRange, ListedObject, RequestKind, StoreError, Wanted};
 
 /// Names of a folder are read through a buffer of this many bytes.
 const NAMES_BUFFER: usize = 32 * 1024;
 
-type Send<'s> = &'s mut dyn FnMut(Result<Vec<ListedObject>, StoreError>) -> bool;
+type Send<'s, T> = &'s mut dyn FnMut(Result<Vec<T>, StoreError>) -> bool;
 
 /// Why a walk ends before its end.
 enum Stop {
@@ -30,10 +31,50 @@ enum Stop {
 }
 
 /// Lists a range, page by page, until `send` says that nobody listens.
-pub(super) fn walk(store: &FilesystemStore, range: &ListRange, send: Send<'_>) {
+pub(super) fn list(store: &FilesystemStore, range: &ListRange, send: Send<'_, ListedObject>) {
+    walk(store, range, None, &mut |page| {
+        send(page.map(|page| page.into_iter().filter_map(Glimpse::listed).collect()))
+    });
+}
+
+/// Lists a range as [`list`] does, most layer links and what is not wanted by their keys only.
+pub(super) fn glance(store: &FilesystemStore, range: &ListRange, wanted: Wanted, send: Send<'_, Glimpse>) {
+    walk(store, range, Some(wanted), send);
+}
+
+/// Lists what stands at keys that [`glance`] only named.
+pub(super) fn look_at(store: &FilesystemStore, keys: &[String]) -> Result<Vec<ListedObject>, StoreError> {
+    let mut objects = Vec::with_capacity(keys.len());
+    let mut failed = None;
+    for key in keys {
+        match statat(CWD, store.path(key), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                objects.push(listed(key.clone(), &stat, true));
+            }
+            _ => {
+                let folder = key.rfind('/').map_or("", |end| &key[..=end]);
+                let range = ListRange {
+                    follow_symbolic_links: true,
+                    ..ListRange::prefix(folder)
+                };
+                list(store, &range, &mut |page| {
+                    match page {
+                        Ok(page) => objects.extend(page),
+                        Err(error) => failed = Some(error),
+                    }
+                    true
+                });
+            }
+        }
+    }
+    failed.map_or(Ok(objects), Err)
+}
+
+fn walk(store: &FilesystemStore, range: &ListRange, glance: Option<Wanted>, send: Send<'_, Glimpse>) {
     let mut walk = Walk {
         store,
         range,
+        glance,
         send,
         page: Vec::with_capacity(PAGE),
         names: names_buffer(),
@@ -55,11 +96,23 @@ pub(super) fn walk(store: &FilesystemStore, range: &ListRange, send: Send<'_>) {
 struct Walk<'w> {
     store: &'w FilesystemStore,
     range: &'w ListRange,
-    send: Send<'w>,
-    page: Vec<ListedObject>,
+    /// What must be looked at, where keys will do for the rest.
+    glance: Option<Wanted>,
+    send: Send<'w, Glimpse>,
+    page: Vec<Glimpse>,
     names: NamesBuffer,
     /// The folders being read, so that a symbolic link to one of them ends there.
     ancestors: Vec<Rc<OwnedFd>>,
+}
+
+/// A folder being read.
+struct Folder<'f> {
+    fd: &'f OwnedFd,
+    /// With a `/` at its end.
+    key: &'f str,
+    exact: bool,
+    only_file: Option<&'static str>,
+    only_names: bool,
 }
 
 /// One name in a folder.
@@ -124,14 +177,16 @@ impl Walk<'_> {
         }
         let fd = Rc::new(fd);
         self.ancestors.push(Rc::clone(&fd));
-        let only_file = layout::only_file_below(key);
+        let folder = Folder {
+            fd: &fd,
+            key,
+            exact,
+            only_file: layout::only_file_below(key),
+            only_names: exact && self.is_only_named(key),
+        };
         for entry in entries {
-            let taken = match only_file {
-                Some(file) => self.only_file(&fd, key, exact, &entry, file)?,
-                None => false,
-            };
-            if !taken {
-                self.entry(&fd, key, exact, &entry)?;
+            if !self.only_file(&folder, &entry)? {
+                self.entry(&folder, &entry)?;
             }
         }
         self.ancestors.pop();
@@ -150,14 +205,28 @@ impl Walk<'_> {
         Ok(false)
     }
 
-    fn entry(&mut self, fd: &OwnedFd, folder: &str, exact: bool, entry: &Entry) -> Result<(), Stop> {
+    /// Whether of what is directly in a folder the keys will do.
+    fn is_only_named(&self, folder: &str) -> bool {
+        match self.glance {
+            None => false,
+            Some(Wanted::Everything) => layout::holds_canonical_layer_links(folder),
+            Some(Wanted::LayersAndManifests) => {
+                layout::holds_canonical_layer_links(folder) || layout::is_of_tags_or_uploads(folder)
+            }
+        }
+    }
+
+    fn entry(&mut self, folder: &Folder<'_>, entry: &Entry) -> Result<(), Stop> {
         let (name, utf8) = match entry.name.to_str() {
             Ok(name) => (name.into(), true),
             Err(_) => (entry.name.to_string_lossy(), false),
         };
-        let exact = exact && utf8 && !entry.is_link;
+        let Folder {
+            fd, key: folder_key, ..
+        } = folder;
+        let exact = folder.exact && utf8 && !entry.is_link;
         if entry.is_folder {
-            let key = format!("{folder}{name}/");
+            let key = format!("{folder_key}{name}/");
             if !self.may_hold_keys(&key)? {
                 return Ok(());
             }
@@ -173,12 +242,15 @@ impl Walk<'_> {
                 Err(error) => Err(self.failed("list", &key, error.into())),
             };
         }
-        let key = format!("{folder}{name}");
+        let key = format!("{folder_key}{name}");
         if self.range.before.as_ref().is_some_and(|before| key >= *before) {
             return Err(Stop::Enough);
         }
         if !self.range.contains(&key) {
             return Ok(());
+        }
+        if folder.only_names && exact {
+            return self.push(Glimpse::Named(key));
         }
         let flags = if self.range.follow_symbolic_links {
             AtFlags::empty()
@@ -197,7 +269,8 @@ impl Walk<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(self.failed("list", &key, error.into())),
         };
-        self.push(key, &stat, exact && entry.kind == FileType::RegularFile)
+        let exact = exact && entry.kind == FileType::RegularFile;
+        self.push(Glimpse::Listed(listed(key, &stat, exact)))
     }
 
     /// Takes the one file that a registry keeps in a digest's folder, without a look into the folder: that costs one call
@@ -205,39 +278,33 @@ impl Walk<'_> {
     /// it should be, and the folder must be read.
     ///
     /// What else lies there is not seen, and so not counted as unrecognized; it is left alone like everything else.
-    fn only_file(
-        &mut self,
-        fd: &OwnedFd,
-        folder: &str,
-        exact: bool,
-        entry: &Entry,
-        file: &str,
-    ) -> Result<bool, Stop> {
+    fn only_file(&mut self, folder: &Folder<'_>, entry: &Entry) -> Result<bool, Stop> {
+        let Some(file) = folder.only_file else {
+            return Ok(false);
+        };
         let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let name = match entry.name.to_str() {
             Ok(name) if entry.is_folder && !entry.is_link && name.as_bytes().iter().all(is_hex) => name,
             _ => return Ok(false),
         };
-        let key = [folder, name, "/", file].concat();
+        let key = [folder.key, name, "/", file].concat();
         if !self.range.contains(&key) {
             return Ok(false);
         }
-        let stat = match statat(fd, &key[folder.len()..], AtFlags::SYMLINK_NOFOLLOW) {
+        if folder.only_names && name.len() == 2 * Algorithm::Sha256.hash_len() {
+            self.push(Glimpse::Named(key))?;
+            return Ok(true);
+        }
+        let stat = match statat(folder.fd, &key[folder.key.len()..], AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
             _ => return Ok(false),
         };
-        self.push(key, &stat, exact)?;
+        self.push(Glimpse::Listed(listed(key, &stat, folder.exact)))?;
         Ok(true)
     }
 
-    fn push(&mut self, key: String, stat: &Stat, exact: bool) -> Result<(), Stop> {
-        self.page.push(ListedObject {
-            key,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            last_modified: modified(stat),
-            etag: None,
-            exact,
-        });
+    fn push(&mut self, glimpse: Glimpse) -> Result<(), Stop> {
+        self.page.push(glimpse);
         if self.page.len() == PAGE {
             let page = std::mem::replace(&mut self.page, Vec::with_capacity(PAGE));
             if !(self.send)(Ok(page)) {
@@ -267,6 +334,16 @@ impl Walk<'_> {
 
     fn failed(&self, action: &'static str, key: &str, error: io::Error) -> Stop {
         Stop::Failed(self.store.error(action, key, error))
+    }
+}
+
+fn listed(key: String, stat: &Stat, exact: bool) -> ListedObject {
+    ListedObject {
+        key,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        last_modified: modified(stat),
+        etag: None,
+        exact,
     }
 }
 
@@ -371,13 +448,8 @@ pub(super) fn read_folder(store: &FilesystemStore, folder: &str) -> Result<Folde
         let Ok(stat) = statat(&fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW) else {
             continue;
         };
-        page.objects.push(ListedObject {
-            key,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            last_modified: modified(&stat),
-            etag: None,
-            exact: !entry.is_link && entry.name.to_str().is_ok(),
-        });
+        let exact = !entry.is_link && entry.name.to_str().is_ok();
+        page.objects.push(listed(key, &stat, exact));
     }
     Ok(page)
 }
