@@ -198,7 +198,10 @@ impl TracedPlan {
             }
         };
         // The lease outlasts the request by what remains of it here.
-        let remaining = looked_at.good_for.saturating_sub(clock::since(looked_at.at));
+        let now = clock::monotonic_now();
+        let remaining = looked_at
+            .good_for
+            .saturating_sub(now.saturating_duration_since(looked_at.at));
         if remaining <= DELETE_TIMEOUT {
             let now = self.registry.now().await?;
             return Err(AuthorityError::Lapsed {
@@ -207,7 +210,7 @@ impl TracedPlan {
             });
         }
         Ok(DeletePermit {
-            request_timeout: DELETE_TIMEOUT,
+            deadline: now + DELETE_TIMEOUT,
         })
     }
 }
@@ -280,13 +283,14 @@ impl PlannedKey {
 /// The right to send one delete request now.
 #[derive(Debug)]
 pub struct DeletePermit {
-    request_timeout: Duration,
+    deadline: Instant,
 }
 
 impl DeletePermit {
-    /// How long the request may take; shorter than the lease that remains (R10).
+    /// When the request must have ended; before the lease does (R10). A point in time, not a duration: a process that is
+    /// suspended between the permit and the request wakes up without the right to send it.
     #[must_use]
-    pub fn request_timeout(&self) -> Duration {
-        self.request_timeout
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 }

@@ -36,7 +36,7 @@ on_every_store! {
     writing: a_part_of_an_object_can_be_read, an_empty_object_is_an_object, an_absent_key_is_not_found,
         a_write_replaces_the_whole, a_write_may_be_bound_to_absence, a_write_may_be_bound_to_a_version,
         of_writers_at_once_one_makes_the_object, readers_see_one_write_or_the_other, odd_names_are_names_like_others,
-        present_and_absent_keys_are_deleted_and_nothing_else, as_many_keys_as_the_limit_go_at_once,
+        present_and_absent_keys_are_deleted_and_nothing_else, nothing_is_deleted_once_the_deadline_has_passed, as_many_keys_as_the_limit_go_at_once,
         a_folder_of_that_name_is_no_key, a_store_says_who_and_when_it_is;
 }
 

@@ -3,11 +3,12 @@
 //! A batch can be made in two ways only: from a permit that stands for a sealed plan (R2), or of hardprune's
 //! own files. There is no way to name any other key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{DeletePermit, PlannedKey};
+use crate::clock;
 
 /// Where hardprune keeps its own files, beside `docker/`.
 pub const OWN_FOLDER: &str = "hardprune/";
@@ -16,7 +17,7 @@ pub const OWN_FOLDER: &str = "hardprune/";
 #[derive(Debug)]
 pub struct DeleteBatch {
     keys: Vec<String>,
-    timeout: Duration,
+    deadline: Instant,
 }
 
 /// A key that was to be removed as one of hardprune's own files, but is none.
@@ -33,7 +34,7 @@ impl DeleteBatch {
     pub fn planned(permit: &DeletePermit, keys: Vec<PlannedKey>) -> Self {
         Self {
             keys: keys.into_iter().map(PlannedKey::into_key).collect(),
-            timeout: permit.request_timeout(),
+            deadline: permit.deadline(),
         }
     }
 
@@ -49,7 +50,10 @@ impl DeleteBatch {
         {
             return Err(NotOwnFile { key: key.clone() });
         }
-        Ok(Self { keys, timeout })
+        Ok(Self {
+            keys,
+            deadline: clock::monotonic_now() + timeout,
+        })
     }
 
     /// The keys, in the order in which outcomes are given.
@@ -58,10 +62,10 @@ impl DeleteBatch {
         &self.keys
     }
 
-    /// The longest that the request may take.
+    /// When the request must have ended. From then on nothing of it may be sent.
     #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.timeout
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 }
 

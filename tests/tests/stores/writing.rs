@@ -222,6 +222,22 @@ pub async fn present_and_absent_keys_are_deleted_and_nothing_else(store: &Opened
     Ok(())
 }
 
+/// R10: who wakes up too late sends nothing.
+pub async fn nothing_is_deleted_once_the_deadline_has_passed(store: &Opened) -> Result<()> {
+    let keys = ["hardprune/a".to_owned(), "hardprune/b".to_owned()];
+    for key in &keys {
+        store.put(key, "x").await?;
+    }
+    let late = DeleteBatch::own_files(keys.to_vec(), Duration::ZERO)?;
+    let outcomes = store.store.delete(late).await;
+    ensure!(
+        outcomes == [KeyOutcome::Throttled, KeyOutcome::Throttled],
+        "{outcomes:?}"
+    );
+    ensure!(store.keys(&ListRange::default()).await? == keys);
+    Ok(())
+}
+
 pub async fn as_many_keys_as_the_limit_go_at_once(store: &Opened) -> Result<()> {
     let limit = store.store.delete_batch_limit();
     let keys: Vec<_> = (0..limit)

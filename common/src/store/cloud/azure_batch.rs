@@ -20,7 +20,7 @@ const NO_ADDRESS: &str = "no address can name this key exactly";
 
 impl CloudStore {
     pub(super) async fn delete_azure_batch(&self, batch: &DeleteBatch) -> Vec<KeyOutcome> {
-        let deadline = Instant::now() + batch.timeout();
+        let deadline = Instant::from_std(batch.deadline());
         let urls: Vec<_> = batch
             .keys()
             .iter()

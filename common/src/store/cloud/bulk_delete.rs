@@ -36,7 +36,7 @@ impl CloudStore {
             body: body.into(),
             longest_answer: LONGEST_ANSWER,
         };
-        let (answered, rest) = match self.connector.send_once(&ask, batch.timeout()).await {
+        let (answered, rest) = match self.connector.send_once_by(&ask, batch.deadline().into()).await {
             Err(failure) => (HashMap::new(), outcome_without_answer(&failure)),
             Ok(answer) if answer.status == StatusCode::OK => {
                 let parsed = parse_answer(&answer.body);

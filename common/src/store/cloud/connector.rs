@@ -241,6 +241,12 @@ impl Connector {
         timeout_at(deadline, self.authorize(&mut request))
             .await
             .map_err(|_| NoAnswer::NoCredentials("the credentials did not come in time".to_owned()))??;
+        // R10: who was suspended on the way here must not send it late. `timeout_at` alone would begin to.
+        if Deadline::now() >= deadline {
+            return Err(NoAnswer::NotSent(
+                "its time was over before it could be sent".to_owned(),
+            ));
+        }
         self.requests.add(ask.kind, 1);
         let response = timeout_at(deadline, self.client.execute(request))
             .await

@@ -19,7 +19,7 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 
 impl CloudStore {
     pub(super) async fn delete_one_by_one(&self, batch: &DeleteBatch) -> Vec<KeyOutcome> {
-        let deadline = Instant::now() + batch.timeout();
+        let deadline = Instant::from_std(batch.deadline());
         stream::iter(batch.keys().iter().cloned())
             .map(|key| async move { self.delete_one(&key, deadline).await })
             .buffered(AT_ONCE)

@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, open, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::FilesystemStore;
+use crate::clock;
 use crate::store::{DeleteBatch, KeyOutcome, RequestKind};
 
 pub(super) fn delete(store: &FilesystemStore, batch: &DeleteBatch) -> Vec<KeyOutcome> {
@@ -21,7 +22,13 @@ pub(super) fn delete(store: &FilesystemStore, batch: &DeleteBatch) -> Vec<KeyOut
     batch
         .keys()
         .iter()
-        .map(|key| delete_key(&mut path, key))
+        .map(|key| {
+            // R10: who was suspended on the way here must not delete late.
+            if clock::monotonic_now() >= batch.deadline() {
+                return KeyOutcome::Throttled;
+            }
+            delete_key(&mut path, key)
+        })
         .collect()
 }
 
