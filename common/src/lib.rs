@@ -11,6 +11,7 @@ pub mod layout;
 pub mod link;
 pub mod lock;
 pub mod manifest;
+pub mod nats;
 pub mod problem;
 pub mod queue;
 pub mod removal;

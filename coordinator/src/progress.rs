@@ -1,17 +1,73 @@
-//! Progress: bars on a terminal, plain lines otherwise, on standard error.
+//! Progress: bars on a terminal, plain lines otherwise, on standard error; and a board that others may read it from.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
+use hardprune_common::nats::RunProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::human::bytes;
 
+/// The stage whose items and bytes are deleted blobs.
+pub const SWEEP: &str = "sweep";
 /// How often a plain line is written at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How far the run is, for others to read.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Posted>);
+
+#[derive(Debug, Default)]
+struct Posted {
+    progress: RunProgress,
+    began: Option<Instant>,
+    pending_tasks: u64,
+}
+
+impl Board {
+    /// How far the run is now.
+    #[must_use]
+    pub fn now(&self) -> RunProgress {
+        let posted = self.lock();
+        let mut progress = posted.progress.clone();
+        progress.seconds = posted
+            .began
+            .map_or(0.0, |began| clock::since(began).as_secs_f64());
+        progress
+    }
+
+    /// Tasks that no worker of another process has in hand yet, when they were last counted.
+    #[must_use]
+    pub fn pending_tasks(&self) -> u64 {
+        self.lock().pending_tasks
+    }
+
+    /// So many workers of other processes are there.
+    pub fn workers_alive(&self, workers: u64) {
+        self.lock().progress.workers = workers;
+    }
+
+    /// So many tasks are in no worker's hand yet.
+    pub fn tasks_pending(&self, tasks: u64) {
+        self.lock().pending_tasks = tasks;
+    }
+
+    fn begin(&self, name: &str, total: u64, unit: &str) {
+        let mut posted = self.lock();
+        posted.began = Some(clock::monotonic_now());
+        let progress = &mut posted.progress;
+        progress.stage = name.to_owned();
+        progress.unit = unit.to_owned();
+        (progress.total, progress.done, progress.items, progress.bytes) = (total, 0, 0, 0);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Where progress is shown.
 #[derive(Debug)]
@@ -19,6 +75,7 @@ pub struct Progress {
     bars: MultiProgress,
     on_terminal: bool,
     quiet: bool,
+    board: Arc<Board>,
 }
 
 impl Progress {
@@ -35,6 +92,7 @@ impl Progress {
             bars: MultiProgress::with_draw_target(target),
             on_terminal,
             quiet: false,
+            board: Arc::default(),
         }
     }
 
@@ -45,7 +103,14 @@ impl Progress {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             on_terminal: false,
             quiet: true,
+            board: Arc::default(),
         }
+    }
+
+    /// How far the run is, for others to read.
+    #[must_use]
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
     }
 
     /// Writes a line, above the bars where there are any.
@@ -71,6 +136,7 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_prefix(name);
+        self.board.begin(name, pieces, unit);
         let now = clock::monotonic_now();
         StageProgress {
             progress: self,
@@ -102,8 +168,15 @@ impl Sums {
         let per_second = self.items as f64 / seconds;
         let mut text = format!("{} ({per_second:.0}/s)", self.items);
         if self.bytes > 0 {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate for reading"
+            )]
+            let per_second = (self.bytes as f64 / seconds) as u64;
             // Writing to a String does not fail.
-            let _ = write!(text, ", {}", bytes(self.bytes));
+            let _ = write!(text, ", {} ({}/s)", bytes(self.bytes), bytes(per_second));
         }
         text
     }
@@ -123,6 +196,7 @@ impl StageProgress<'_> {
     /// There are more pieces than thought.
     pub fn more(&self, pieces: u64) {
         self.bar.inc_length(pieces);
+        self.progress.board.lock().progress.total += pieces;
     }
 
     /// Pieces are done; in them were so many items and bytes.
@@ -131,7 +205,12 @@ impl StageProgress<'_> {
         let Ok(mut sums) = self.sums.lock() else { return };
         sums.items += items;
         sums.bytes += bytes;
-        self.bar.set_message(sums.rate());
+        let workers = self.post(pieces, items, bytes);
+        let message = match workers {
+            0 => sums.rate(),
+            workers => format!("{}, {workers} workers", sums.rate()),
+        };
+        self.bar.set_message(message);
         if !self.progress.on_terminal && clock::since(sums.last_line) >= LINE_EVERY {
             sums.last_line = clock::monotonic_now();
             let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
@@ -143,6 +222,20 @@ impl StageProgress<'_> {
             );
             self.progress.say(&line);
         }
+    }
+
+    /// Posts what is done on the board. Returns how many workers of other processes there are.
+    fn post(&self, pieces: u64, items: u64, bytes: u64) -> u64 {
+        let mut posted = self.progress.board.lock();
+        let progress = &mut posted.progress;
+        progress.done += pieces;
+        progress.items += items;
+        progress.bytes += bytes;
+        if self.name == SWEEP {
+            progress.deleted_blobs += items;
+            progress.freed_bytes += bytes;
+        }
+        progress.workers
     }
 
     /// The stage is over.

@@ -1,11 +1,10 @@
 //! Unlink, the coordinator's part: the links of dead manifests go first, everywhere, then dangling layer links (R6).
 
 use hardprune_common::problem::{Problem, ProblemKind};
-use hardprune_common::seal::PlanDocument;
+use hardprune_common::seal::{PlanDocument, unlink_task};
 use hardprune_common::state::FileRef;
-use hardprune_common::task::{Findings, UnlinkWork, Work};
+use hardprune_common::task::Work;
 
-use crate::books::unlink_task;
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::progress::Progress;
 
@@ -61,21 +60,13 @@ impl<'p> Unlink<'p> {
         if self.files.is_empty() {
             return Ok(unlinked);
         }
-        let task = |(place, file): (usize, &FileRef)| {
-            let parts = vec![file.clone()];
-            (
-                unlink_task(self.first + place),
-                Work::Unlink(UnlinkWork { parts }),
-            )
-        };
-        let tasks = self.files.iter().enumerate().map(task).collect();
+        let places = self.first..self.first + self.files.len();
+        let tasks = places.map(|place| (unlink_task(place), Work::Unlink)).collect();
         let stage = progress.stage(self.name, self.files.len() as u64, "files");
         let failed = dispatcher
             .wait_for_all(tasks, |findings| {
-                if let Findings::Removed(findings) = findings {
-                    stage.done(1, findings.removed, 0);
-                    unlinked.complete &= findings.failed == 0 && !findings.stopped;
-                }
+                stage.done(1, findings.removed, 0);
+                unlinked.complete &= findings.failed == 0 && !findings.stopped;
             })
             .await?;
         stage.finish();

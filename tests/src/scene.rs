@@ -72,6 +72,8 @@ impl Scene {
         let name = format!("s3://{}", server.bucket());
         let program = Hardprune::new()?.on_s3(&server);
         let (storage, state) = (Arc::clone(&server), folder.path().join("state"));
+        // Workers open it before the first run makes it.
+        std::fs::create_dir(&state)?;
         Self::new(shape, storage, program, name, state, folder, Some(server))
     }
 
@@ -137,6 +139,16 @@ impl Scene {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The stores that a worker needs: the registry, and where runs are kept.
+    #[must_use]
+    pub fn store_names(&self) -> Vec<String> {
+        let state = self.state.display().to_string();
+        match self.server {
+            Some(_) => vec![self.name.clone(), state],
+            None => vec![self.name.clone()],
+        }
     }
 
     /// The folder of everything that runs keep.
