@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hardprune_common::lock::delete_timeout;
-use hardprune_common::nats::{self, Nats};
+use hardprune_common::nats::{self, Nats, without_credentials};
 use hardprune_common::run::RunId;
 use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::Store;
@@ -297,7 +297,7 @@ pub async fn load_record(state: &StateStore, run: RunId) -> Result<RunRecord, Ru
     }
 }
 
-/// The command that deletes what a check found: this one, with `delete`.
+/// The command that deletes what a check found: this one, with `delete`, and without the secrets that may stand in it.
 fn delete_command(arguments: &[String]) -> String {
     let mut words = vec!["hardprune".to_owned()];
     let mut arguments = arguments.iter();
@@ -308,6 +308,15 @@ fn delete_command(arguments: &[String]) -> String {
             "--candidates" | "--removals" | "--metrics-file"
         ) {
             arguments.next();
+        } else if argument == "--nats" {
+            words.push(argument.clone());
+            words.extend(
+                arguments
+                    .next()
+                    .map(|servers| quoted(&without_credentials(servers))),
+            );
+        } else if let Some(servers) = argument.strip_prefix("--nats=") {
+            words.push(quoted(&format!("--nats={}", without_credentials(servers))));
         } else if argument == "check" && !words.iter().any(|word| word == "delete") {
             words.push("delete".to_owned());
         } else if !["--candidates=", "--removals=", "--metrics-file="]

@@ -43,7 +43,7 @@ pub struct NatsArgs {
     /// The token: only from the environment, as the password.
     #[arg(long, hide = true, env = "HARDPRUNE_NATS_TOKEN", hide_env_values = true)]
     nats_token: Option<String>,
-    /// Certificates (PEM) to trust beside the system's, for tls://.
+    /// Certificates (PEM) to trust instead of the system's, for tls://.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_NATS_CA")]
     pub nats_ca: Option<PathBuf>,
     /// This program's certificate (PEM), where the server asks for one.
