@@ -5,3 +5,7 @@
 mod chaos;
 #[path = "nats/same_result.rs"]
 mod same_result;
+#[path = "nats/security.rs"]
+mod security;
+#[path = "nats/strangers.rs"]
+mod strangers;
