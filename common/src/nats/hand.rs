@@ -205,12 +205,23 @@ impl Shared {
         Ok(wanted.and_then(|(epoch, wanted)| (epoch == self.task.epoch).then_some(wanted)))
     }
 
+    /// Who has claimed the task, and the claim's revision. What cannot be read counts as the claim of somebody who may be at work.
     async fn claim_now(&self) -> Result<Option<(ClaimDocument, u64)>, NatsError> {
         let key = claim_key(&self.task.epoch, &self.task.id);
-        match self.runs.runs.get(&key).await? {
-            Some(entry) => Ok(Some((read("a claim", &entry.value)?, entry.revision))),
-            None => Ok(None),
-        }
+        let Some(entry) = self.runs.runs.get(&key).await? else {
+            return Ok(None);
+        };
+        let claim = read("a claim", &entry.value).unwrap_or_else(|error| {
+            debug!(%error, "takes it for the claim of somebody else");
+            ClaimDocument {
+                version: MESSAGE_VERSION,
+                attempt: String::new(),
+                worker: String::new(),
+                renewed: 0,
+                state: ClaimState::Working,
+            }
+        });
+        Ok(Some((claim, entry.revision)))
     }
 
     fn withdraw(&self) {
