@@ -174,9 +174,12 @@ impl Sender<'_> {
     /// Waits for leave to send the next batch. Returns false where the run is to stop, or another batch has failed.
     async fn may_go_on(&self) -> Result<bool, TaskError> {
         loop {
+            // Looked at before leave is asked for: where the worker is leaving, the answer is that this attempt is withdrawn, not
+            // that the run is to stop.
+            let is_stopping = self.stop.is_cancelled();
             match self.hand.leave().await {
                 Leave::Withdrawn => return Err(TaskError::Withdrawn),
-                Leave::Granted | Leave::Paused if self.stop.is_cancelled() => return Ok(false),
+                Leave::Granted | Leave::Paused if is_stopping => return Ok(false),
                 Leave::Granted => return Ok(true),
                 Leave::Halted => return Ok(false),
                 Leave::Paused => self.pause(PAUSE).await,
