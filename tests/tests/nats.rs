@@ -1,8 +1,12 @@
 //! Prunes over NATS: a real `nats-server`, real workers, and everything that can happen to them.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+#[path = "nats/attacker.rs"]
+mod attacker;
 #[path = "nats/chaos.rs"]
 mod chaos;
+#[path = "nats/poison.rs"]
+mod poison;
 #[path = "nats/same_result.rs"]
 mod same_result;
 #[path = "nats/security.rs"]
