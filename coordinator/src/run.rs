@@ -145,7 +145,9 @@ impl Run {
         let outcome = finished
             .as_ref()
             .map_or(Outcome::Failed, |(report, _)| report.outcome);
-        transport.end(outcome, self.progress.board()).await;
+        transport
+            .end(outcome, self.progress.board(), self.stop.clone())
+            .await;
         finished
     }
 
