@@ -5,8 +5,12 @@
 mod attacker;
 #[path = "nats/chaos.rs"]
 mod chaos;
+#[path = "nats/control.rs"]
+mod control;
 #[path = "nats/poison.rs"]
 mod poison;
+#[path = "nats/resume_is_safe.rs"]
+mod resume_is_safe;
 #[path = "nats/same_result.rs"]
 mod same_result;
 #[path = "nats/security.rs"]
