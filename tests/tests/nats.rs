@@ -7,6 +7,8 @@ mod attacker;
 mod chaos;
 #[path = "nats/control.rs"]
 mod control;
+#[path = "nats/messages.rs"]
+mod messages;
 #[path = "nats/poison.rs"]
 mod poison;
 #[path = "nats/resume_is_safe.rs"]

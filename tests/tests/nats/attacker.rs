@@ -67,6 +67,12 @@ fn with(mut document: Value, pointer: &str, value: Value) -> Value {
     document
 }
 
+/// A shard's part of the ids of its tasks.
+fn name(shard: &Value) -> String {
+    let part = |name: &str| shard[name].as_str().unwrap().to_owned();
+    format!("{}-{}", part("algorithm"), part("hex"))
+}
+
 fn far_future() -> Value {
     json!("2100-01-01T00:00:00Z")
 }
@@ -108,13 +114,10 @@ fn tasks_that_were_made_up_delete_nothing() {
     );
     assert!(!unlinks.is_empty() && !dangling.is_empty(), "{plan}");
     // R6: what is not due yet.
-    let sweeps = plan["shards"].as_array().unwrap().iter().map(|shard| {
-        let shard = &shard["scope"]["shard"];
-        format!(
-            "sweep-{}",
-            shard.as_str().map_or_else(|| shard.to_string(), str::to_owned)
-        )
-    });
+    let shards = plan["shards"].as_array().unwrap();
+    let sweeps = shards
+        .iter()
+        .map(|shard| format!("sweep-{}", name(&shard["scope"]["shard"])));
     let links = (unlinks.len()..unlinks.len() + dangling.len()).map(|place| format!("unlink-{place:06}"));
     let due_later: Vec<String> = sweeps.chain(links).collect();
     for id in &due_later {
@@ -238,9 +241,7 @@ fn plans_with_other_filters_and_cutoffs_are_not_believed() {
     let filters = mark["filters"].as_array().unwrap();
     for (place, filter) in filters.iter().enumerate() {
         let other = &filters[(place + 1) % filters.len()];
-        let shard = filter["shard"]
-            .as_str()
-            .map_or_else(|| filter["shard"].to_string(), str::to_owned);
+        let shard = name(&filter["shard"]);
         let plan = task(
             &fleet,
             &run,
