@@ -38,6 +38,9 @@ pub trait TaskPublisher: Send + Sync {
     /// Recorded errors after which a task is given up.
     fn most_errors(&self) -> u32;
 
+    /// Whether reports come from nobody but those who made the attempt, and whoever reported a failure has ended it.
+    fn hears_all(&self) -> bool;
+
     /// Halts deletes: from now on no worker gets leave to send another one. Of the tasks named, returns those whose reports are
     /// still to be waited for, and for how long: after that no request of theirs is under way any more, whatever became of
     /// their workers.
@@ -207,6 +210,10 @@ impl TaskPublisher for InProcessPublisher {
 
     fn most_errors(&self) -> u32 {
         MOST_ERRORS
+    }
+
+    fn hears_all(&self) -> bool {
+        true
     }
 
     /// The workers see the same token as the coordinator, and report in any case.

@@ -31,6 +31,7 @@ mod runs;
 pub mod seal;
 pub mod settle;
 mod signals;
+mod silence;
 pub mod spool;
 pub mod sweep;
 pub mod transport;

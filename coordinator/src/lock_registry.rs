@@ -6,7 +6,7 @@
 //! processes delete for it, its lease has to pass.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
@@ -99,6 +99,8 @@ pub struct LockTerms {
 struct Held {
     document: LockDocument,
     version: ObjectVersion,
+    /// Since when it has named no plan to carry out. `None` while it names one.
+    forbids_since: Option<Instant>,
 }
 
 /// The registry's lock, held.
@@ -171,7 +173,11 @@ impl RegistryLock {
             }
             Err(error) => return Err(error.into()),
         };
-        let held = Arc::new(Mutex::new(Held { document, version }));
+        let held = Arc::new(Mutex::new(Held {
+            document,
+            version,
+            forbids_since: Some(clock::monotonic_now()),
+        }));
         let renewing = tokio::spawn(renew(Arc::clone(&registry), Arc::clone(&held), stop));
         Ok(Self {
             registry,
@@ -191,6 +197,21 @@ impl RegistryLock {
         held.document.sealed_plan = Some(sealed_plan);
         held.document.stage = Some(stage);
         rewrite(&*self.registry, &mut held).await
+    }
+
+    /// Takes the plan out of the lock: whoever looks there from now on deletes nothing. Returns since when that is so.
+    ///
+    /// # Errors
+    ///
+    /// A lock that was lost, or a store that fails.
+    pub async fn forbid(&self) -> Result<Instant, LockError> {
+        let mut held = self.held.lock().await;
+        if let Some(since) = held.forbids_since {
+            return Ok(since);
+        }
+        held.document.sealed_plan = None;
+        rewrite(&*self.registry, &mut held).await?;
+        Ok(held.forbids_since.unwrap_or_else(clock::monotonic_now))
     }
 
     /// Gives the lock back, if it is still ours.
@@ -272,7 +293,15 @@ async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), LockError>
             }
         }
     };
-    *held = Held { document, version };
+    let forbids_since = match document.sealed_plan {
+        Some(_) => None,
+        None => held.forbids_since.or_else(|| Some(clock::monotonic_now())),
+    };
+    *held = Held {
+        document,
+        version,
+        forbids_since,
+    };
     Ok(())
 }
 

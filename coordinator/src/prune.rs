@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hardprune_common::lock::delete_timeout;
+use hardprune_common::lock::{delete_timeout, look_again_after};
 use hardprune_common::nats::{self, Nats, without_credentials};
 use hardprune_common::run::RunId;
 use hardprune_common::state::{StateError, StateStore};
@@ -168,8 +168,13 @@ fn watch_deadline(
         return Ok(None);
     };
     let now = zoned_now();
+    let mut longest_request = delete_timeout(args.lease);
+    if args.nats.nats.is_some() {
+        // Until workers of other processes must have seen that the lock forbids more.
+        longest_request += look_again_after(args.lease);
+    }
     let due = deadline
-        .due(&now, delete_timeout(args.lease))
+        .due(&now, longest_request)
         .map_err(|error| RunError::Usage(format!("the deadline cannot be worked out: {error}")))?;
     progress.say(&due.describe(&now));
     due.watch(stop.clone());

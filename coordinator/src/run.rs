@@ -32,6 +32,7 @@ use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
 use crate::seal::{SealOptions, seal, survey_blob_space};
 use crate::settle::Settled;
+use crate::silence::wait_for_silence;
 use crate::sweep::sweep;
 use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
@@ -165,6 +166,11 @@ impl Run {
         );
         let dispatcher = Dispatcher::new(transport.publisher(), epoch.clone(), stores, self.stop.clone());
         let result = self.stages_of(epoch, lock, &dispatcher, found).await;
+        if let Some(lock) = lock
+            && dispatcher.may_be_at_work()
+        {
+            wait_for_silence(lock, self.lease, &self.state, epoch).await;
+        }
         found.tally = dispatcher.tally();
         result
     }

@@ -469,6 +469,11 @@ impl TaskPublisher for NatsPublisher {
         MOST_ERRORS
     }
 
+    /// Whoever reaches NATS can send them.
+    fn hears_all(&self) -> bool {
+        false
+    }
+
     async fn halt(&self, open: Vec<String>) -> Result<Halted, QueueClosed> {
         self.is_halted.store(true, Ordering::Relaxed);
         let mut at_most = self.options.longest_request + REPORT_WITHIN;
