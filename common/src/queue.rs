@@ -87,6 +87,9 @@ pub struct Claim {
     pub number: u64,
     /// Whether there was an earlier one, so that its journal has to be settled first.
     pub has_predecessor: bool,
+    /// Whether so much time has passed, or so much is known, that the requests of earlier ones have ended for sure. Otherwise
+    /// their holders said so, and batches that are open in the journal say otherwise.
+    pub predecessors_ended: bool,
 }
 
 /// Why a worker may not delete anything for a task.
@@ -270,6 +273,7 @@ impl TaskInHand for InProcessTask {
         Ok(Claim {
             number: self.number,
             has_predecessor: !self.claimed.lock().await.insert(self.task.id.clone()),
+            predecessors_ended: true,
         })
     }
 

@@ -39,8 +39,13 @@ pub(crate) async fn carry_out(
 ) -> Result<RemovedFindings, TaskError> {
     let task = hand.task();
     let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id);
-    let done = if claim.has_predecessor {
-        settle_predecessors(context, hand, &journal, parts).await?
+    // A claim can be removed, too, by whoever reaches NATS: only the journal says whether there was one.
+    let done = if claim.has_predecessor || !claim.predecessors_ended {
+        let wait = match claim.predecessors_ended {
+            true => Duration::ZERO,
+            false => plan.longest_request().await,
+        };
+        settle_predecessors(context, hand, &journal, parts, wait).await?
     } else {
         HashSet::new()
     };
@@ -101,17 +106,25 @@ pub(crate) async fn carry_out(
     Ok(findings)
 }
 
-/// Settles what earlier claimants left open (R5): by now no request of theirs is under way. Returns the batches of which
+/// Settles what earlier claimants left open (R5), after a wait: then no request of theirs is under way. Returns the batches of which
 /// every key is gone.
 async fn settle_predecessors(
     context: &WorkerContext,
     hand: &dyn TaskInHand,
     journal: &Journal,
     parts: &[PlanPart],
+    wait: Duration,
 ) -> Result<HashSet<(usize, usize, usize)>, TaskError> {
     let task = hand.task();
     let files: Vec<FileRef> = parts.iter().map(|part| part.file().clone()).collect();
-    let open = journal.read().await?;
+    let mut open = journal.read().await?;
+    if open.is_empty() {
+        return Ok(HashSet::new());
+    }
+    if !wait.is_zero() && open.values().any(|end| *end == BatchEnd::Open) {
+        tokio::time::sleep(wait).await;
+        open = journal.read().await?;
+    }
     settle_batches(
         &*context.registry,
         &context.state,

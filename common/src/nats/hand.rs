@@ -350,6 +350,7 @@ impl TaskInHand for NatsHand {
             return Ok(Claim {
                 number,
                 has_predecessor: found.is_some(),
+                predecessors_ended: from_another,
             });
         }
     }

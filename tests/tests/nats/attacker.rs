@@ -10,6 +10,7 @@ use hardprune_tests::generate::Shape;
 use hardprune_tests::nats_client::{NatsClient, REPORTS, RUNS, TASKS};
 use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{Running, Scene, report_of};
+use hardprune_tests::storage_writer::blob_key;
 use serde_json::{Value, json};
 
 const NOBODY: &str = "01JDK3V0000000000000000000";
@@ -464,6 +465,51 @@ fn nothing_goes_after_tasks_were_given_up_by_failures_that_were_made_up() {
     fleet.delete(0, &[]).unwrap();
     fleet.scene.check_intact().unwrap();
     assert_eq!(fleet.scene.check(&[]).unwrap()["blobs"]["orphaned"], 0);
+}
+
+#[test]
+fn claims_that_were_taken_from_a_worker_are_had_once_its_request_has_ended() {
+    for change in ["released", "removed"] {
+        let (fleet, attacker) = fleet();
+        let (mut held, hold) = worker_held_before_its_request(&fleet);
+        let url = fleet.nats.url();
+        // Requests that may take longer than all the rest.
+        let arguments = fleet
+            .scene
+            .delete(&["--nats", &url, "--lease", "30s", "--ack-wait", "2s"]);
+        let no_hold = fleet.scene.folder().join("no-hold");
+        let coordinator = Running::of(fleet.scene.start_with("", &arguments).unwrap(), no_hold).unwrap();
+        wait_for_file(&hold).unwrap();
+        let run = attacker.run().unwrap();
+        let claim_key = claims(&attacker, &run)
+            .into_iter()
+            .find(|key| key.contains("sweep"))
+            .unwrap();
+        let id = claim_key.split('.').next_back().unwrap();
+        let task = attacker
+            .last(TASKS, &format!("hardprune.tasks.{run}.sweep.{id}"))
+            .unwrap()
+            .unwrap();
+        match change {
+            "removed" => attacker.purge(RUNS, &claim_key).unwrap(),
+            state => attacker.send_json(&claim_key, &claim(state)).unwrap(),
+        }
+        attacker.send_task(&run, &task).unwrap();
+        let other = fleet.worker().unwrap();
+        let report = ended(coordinator, &other, 0);
+        fleet.check_finished(&report).unwrap();
+        // The run is over, and what it deleted is pushed again.
+        let server = fleet.scene.server().unwrap();
+        for orphan in fleet.scene.orphans() {
+            server.put(&blob_key(&orphan), "pushed again", None);
+        }
+        let pushed = fleet.scene.inventory().unwrap();
+        std::fs::remove_file(&hold).unwrap();
+        held.signal("TERM").unwrap();
+        assert_eq!(held.wait().unwrap(), 0, "{}", held.log());
+        let gone = pushed.until(&fleet.scene.inventory().unwrap());
+        assert!(gone.removed_blobs().is_empty(), "{change}: {gone:?}");
+    }
 }
 
 /// Holds a worker in the sweep, does something to the run, lets the worker go on. Returns the coordinator.
