@@ -432,7 +432,7 @@ impl TaskPublisher for NatsPublisher {
     async fn publish(&self, task: Task) -> Result<(), QueueClosed> {
         let times = {
             let mut sent = self.sent.lock().await;
-            let digest = digest_of(&task);
+            let digest = digest_of(&bytes_of(&task));
             let entry = sent.entry(task.id.clone()).or_insert_with(|| Sent {
                 task: task.clone(),
                 digest,
