@@ -112,6 +112,20 @@ impl NatsClient {
         })
     }
 
+    /// Sends the last message of a subject once more, byte by byte.
+    ///
+    /// # Errors
+    ///
+    /// A subject without a message.
+    pub fn send_again(&self, stream: &str, subject: &str) -> Result<()> {
+        let payload = self.runtime.block_on(async {
+            let stream = self.context.get_stream(stream).await?;
+            let message = stream.get_last_raw_message_by_subject(subject).await?;
+            Ok::<_, anyhow::Error>(message.payload)
+        })?;
+        self.send(subject, payload)
+    }
+
     /// The subjects of a stream that match, as far as it has messages of them. None where there is no stream yet.
     ///
     /// # Errors

@@ -486,15 +486,12 @@ fn claims_that_were_taken_from_a_worker_are_had_once_its_request_has_ended() {
             .find(|key| key.contains("sweep"))
             .unwrap();
         let id = claim_key.split('.').next_back().unwrap();
-        let task = attacker
-            .last(TASKS, &format!("hardprune.tasks.{run}.sweep.{id}"))
-            .unwrap()
-            .unwrap();
+        let subject = format!("hardprune.tasks.{run}.sweep.{id}");
         match change {
             "removed" => attacker.purge(RUNS, &claim_key).unwrap(),
             state => attacker.send_json(&claim_key, &claim(state)).unwrap(),
         }
-        attacker.send_task(&run, &task).unwrap();
+        attacker.send_again(TASKS, &subject).unwrap();
         let other = fleet.worker().unwrap();
         let report = ended(coordinator, &other, 0);
         fleet.check_finished(&report).unwrap();

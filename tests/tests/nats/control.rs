@@ -175,12 +175,6 @@ fn a_watched_run_is_shown_to_its_end() {
         .start_with("", &["runs", "show", &run, "--watch", "--nats", &url])
         .unwrap();
     let watching = Running::of(watching, fleet.scene.folder().join("no-hold")).unwrap();
-    // It says how far it is once a second.
-    wait_until("the sweep to be told of", || {
-        runs_well(&fleet, &["list"]).contains("sweep: ")
-    })
-    .unwrap();
-    let list = runs_well(&fleet, &["list"]);
     assert!(
         list.contains(&run) && list.contains("delete") && list.contains("sweep: "),
         "{list}"
