@@ -210,6 +210,9 @@ impl<'d> Dispatcher<'d> {
                 state: self.state.clone(),
                 work,
             };
+            if self.stop.is_cancelled() {
+                break;
+            }
             open.insert(
                 id,
                 Open {
@@ -218,6 +221,7 @@ impl<'d> Dispatcher<'d> {
                 },
             );
             tokio::select! {
+                biased;
                 published = self.queue.publish(task) => published?,
                 () = self.stop.cancelled() => break,
             }
