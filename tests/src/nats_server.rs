@@ -73,7 +73,8 @@ impl NatsServer {
             text += &format!("jetstream {{ store_dir: {store:?} }}\n");
         }
         text += &options.configuration;
-        std::fs::write(self.folder.path().join("nats.conf"), text).context("writing the server's configuration")
+        std::fs::write(self.folder.path().join("nats.conf"), text)
+            .context("writing the server's configuration")
     }
 
     /// Starts the server again after [`NatsServer::stop`], with what it had stored.
