@@ -8,6 +8,7 @@ pub mod fuzz_bodies;
 pub mod generate;
 pub mod inventory;
 pub mod manifests;
+pub mod metrics_document;
 pub mod program;
 pub mod pull;
 pub mod push;

@@ -5,6 +5,7 @@ mod decide;
 mod delete_blobs;
 mod mark_range;
 mod mark_repository;
+pub mod metrics;
 mod plan_shard;
 mod read_links;
 mod read_manifests;
