@@ -9,6 +9,7 @@ pub mod fuzz_bodies;
 pub mod generate;
 pub mod inventory;
 pub mod manifests;
+pub mod metrics_document;
 pub mod nats_server;
 pub mod program;
 pub mod pull;

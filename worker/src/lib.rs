@@ -8,6 +8,7 @@ mod delete_blobs;
 pub mod logging;
 mod mark_range;
 mod mark_repository;
+pub mod metrics;
 pub mod nats_args;
 mod plan_shard;
 pub mod program;
