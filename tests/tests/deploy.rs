@@ -3,6 +3,8 @@
 
 #[path = "deploy/alerts.rs"]
 mod alerts;
+#[path = "deploy/command_lines.rs"]
+mod command_lines;
 #[path = "deploy/compose.rs"]
 mod compose;
 #[path = "deploy/container_files.rs"]
