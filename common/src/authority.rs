@@ -85,6 +85,21 @@ pub enum AuthorityError {
     State(#[from] StateError),
 }
 
+impl AuthorityError {
+    /// Whether what was asked for is not what the lock allows: a forged task, a changed plan.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        match self {
+            Self::OtherPlan { .. }
+            | Self::NoSuchTask { .. }
+            | Self::NotDue { .. }
+            | Self::NotCanonical { .. } => true,
+            Self::NotOurs { .. } | Self::Lapsed { .. } | Self::Store(_) => false,
+            Self::State(error) => matches!(error, StateError::Changed { .. }),
+        }
+    }
+}
+
 /// A sealed plan, traced to the lock.
 #[derive(Debug)]
 pub struct TracedPlan {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use hardprune_common::health::HealthAddress;
 use hardprune_common::run::RunId;
 use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
@@ -156,7 +157,7 @@ pub struct RunArgs {
     pub max_duration: Option<Duration>,
     /// Serves /healthz, /readyz and /metrics at this address while it runs.
     #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
-    pub health_addr: Option<String>,
+    pub health_addr: Option<HealthAddress>,
     /// NATS, where `hardprune-worker` processes do the work.
     #[command(flatten)]
     pub nats: NatsArgs,

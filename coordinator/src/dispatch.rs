@@ -15,6 +15,8 @@ use hardprune_common::task::{Findings, MESSAGE_VERSION, RemovedFindings, Task, T
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::metrics::CoordinatorMetrics;
+
 /// Why a stage ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
@@ -52,6 +54,7 @@ pub struct Dispatcher<'d> {
     registry: String,
     state: String,
     stop: CancellationToken,
+    metrics: CoordinatorMetrics,
     tally: Mutex<Tally>,
 }
 
@@ -77,6 +80,7 @@ impl<'d> Dispatcher<'d> {
         epoch: Epoch,
         (registry, state): (String, String),
         stop: CancellationToken,
+        metrics: CoordinatorMetrics,
     ) -> Self {
         Self {
             queue,
@@ -84,6 +88,7 @@ impl<'d> Dispatcher<'d> {
             registry,
             state,
             stop,
+            metrics,
             tally: Mutex::default(),
         }
     }
@@ -211,8 +216,10 @@ impl<'d> Dispatcher<'d> {
             };
             let errors = entry.get().errors + 1;
             warn!(task = entry.key(), error, errors, "a task failed");
+            self.metrics.task_error();
             if errors >= self.queue.most_errors() || self.stop.is_cancelled() {
                 let (id, open) = entry.remove_entry();
+                self.metrics.task_poisoned();
                 return Ok((open.task, Err(FailedTask { task: id, error })));
             }
             entry.get_mut().errors = errors;

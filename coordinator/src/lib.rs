@@ -30,6 +30,7 @@ pub mod run;
 pub mod run_record;
 mod runs;
 pub mod seal;
+mod serve_metrics;
 pub mod settle;
 mod signals;
 pub mod spool;

@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::metrics::CoordinatorMetrics;
+
 /// The file that a process holds an advisory lock on.
 const ADVISORY_KEY: &str = "hardprune/lock";
 const LARGEST_LOCK: u64 = 1 << 20;
@@ -107,6 +109,7 @@ pub struct RegistryLock {
     registry: Arc<dyn Store>,
     held: Arc<Mutex<Held>>,
     renewing: JoinHandle<()>,
+    metrics: CoordinatorMetrics,
     // Ends with the process, however it ends.
     _advisory: Option<ExclusiveLock>,
 }
@@ -121,6 +124,7 @@ impl RegistryLock {
         registry: Arc<dyn Store>,
         epoch: &Epoch,
         terms: LockTerms,
+        metrics: CoordinatorMetrics,
         stop: CancellationToken,
     ) -> Result<Self, LockError> {
         let advisory = match registry.lock_exclusively(ADVISORY_KEY).await {
@@ -135,6 +139,7 @@ impl RegistryLock {
             }
             Err(error) => return Err(error.into()),
         };
+        let asked = clock::monotonic_now();
         let now = registry.now().await?;
         let document = LockDocument {
             version: 1,
@@ -172,11 +177,18 @@ impl RegistryLock {
             Err(error) => return Err(error.into()),
         };
         let held = Arc::new(Mutex::new(Held { document, version }));
-        let renewing = tokio::spawn(renew(Arc::clone(&registry), Arc::clone(&held), stop));
+        metrics.lock_renewed(asked, terms.lease);
+        let renewing = tokio::spawn(renew(
+            Arc::clone(&registry),
+            Arc::clone(&held),
+            metrics.clone(),
+            stop,
+        ));
         Ok(Self {
             registry,
             held,
             renewing,
+            metrics,
             _advisory: advisory,
         })
     }
@@ -196,6 +208,7 @@ impl RegistryLock {
     /// Gives the lock back, if it is still ours.
     pub async fn give_back(self) {
         self.renewing.abort();
+        self.metrics.lock_given_back();
         let mut held = self.held.lock().await;
         // Written once more, by compare-and-set: only who still owns it may remove it.
         held.document.sealed_plan = None;
@@ -213,7 +226,12 @@ impl RegistryLock {
     }
 }
 
-async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
+async fn renew(
+    registry: Arc<dyn Store>,
+    held: Arc<Mutex<Held>>,
+    metrics: CoordinatorMetrics,
+    stop: CancellationToken,
+) {
     let (lease, workers_elsewhere) = {
         let document = &held.lock().await.document;
         (document.lease(), document.workers_elsewhere)
@@ -230,8 +248,9 @@ async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: Cancellat
             held.document.sealed_plan = None;
         }
         let lapses = held.document.lapses();
+        let asked = clock::monotonic_now();
         match rewrite(&*registry, &mut held).await {
-            Ok(()) => {}
+            Ok(()) => metrics.lock_renewed(asked, lease),
             Err(
                 problem @ (LockError::Lapsed { .. } | LockError::Store(StoreError::ConditionNotMet { .. })),
             ) => {
@@ -239,6 +258,7 @@ async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: Cancellat
                 return stop.cancel();
             }
             Err(problem) => {
+                metrics.lock_renewal_failed();
                 // Whoever deletes looks at the lease itself; here the epoch ends before it has passed.
                 let now = registry.now().await.unwrap_or_else(|_| clock::machine_now());
                 warn!(%problem, %lapses, "the registry's lock could not be renewed");

@@ -123,9 +123,11 @@ impl CoordinatorMetrics {
         self.finished_tasks.of(stage).inc();
     }
 
-    /// A task was set aside: it will not have a result.
-    pub fn task_poisoned(&self, stage: Stage) {
-        self.open_tasks.of(stage).dec();
+    /// A task of the stage that the run is in was set aside: it will not have a result.
+    pub fn task_poisoned(&self) {
+        for stage in Stage::ALL {
+            self.open_tasks.of(*stage).sub(self.stage_info.of(*stage).get());
+        }
         self.poisoned_tasks.inc();
     }
 
@@ -232,7 +234,7 @@ mod tests {
         metrics.tasks_published(Stage::Mark, 5);
         metrics.task_finished(Stage::Mark);
         metrics.task_error();
-        metrics.task_poisoned(Stage::Mark);
+        metrics.task_poisoned();
         assert_has(
             &registry,
             &[

@@ -25,6 +25,7 @@ use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
 use crate::run::Run;
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
+use crate::serve_metrics::Metrics;
 use crate::transport::Elsewhere;
 use crate::{metrics_file, print, signals};
 
@@ -70,6 +71,8 @@ pub async fn prune(
         metrics: args.metrics_file.clone(),
     };
     outputs.prepare()?;
+    let metrics = Metrics::register()?;
+    let readiness = metrics.serve(args.health_addr).await?;
     let stop = signals::stop_on_signal()?;
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
@@ -92,7 +95,8 @@ pub async fn prune(
         None if mode == Mode::Delete => note_where(record.run, &named.location.display()).await,
         None => {}
     }
-    let progress = Progress::on_standard_error();
+    metrics.coordinator.count_requests_of(&registry);
+    let progress = Progress::on_standard_error(metrics.coordinator.clone());
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let deadline = watch_deadline(&args, &progress, &stop)?;
     let reviewed = match record.options.plan {
@@ -117,9 +121,12 @@ pub async fn prune(
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,
         progress,
+        worker_metrics: metrics.worker.clone(),
         stop,
     };
+    readiness.set_ready();
     let (report, status) = run.execute().await?;
+    metrics.coordinator.run_ended(report.finished, status);
     let written = match &outputs.metrics {
         Some(path) => metrics_file::write(path, &report),
         None => Ok(()),

@@ -14,6 +14,7 @@ use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
 use hardprune_common::state::StateStore;
 use hardprune_common::store::{Store, Versioning};
 use hardprune_common::task::MarkRules;
+use hardprune_worker::metrics::WorkerMetrics;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -25,6 +26,7 @@ use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::human;
 use crate::lock_registry::{LockTerms, RegistryLock};
+use crate::metrics::Stage;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::report::{Outcome, Report, Seconds};
@@ -70,6 +72,8 @@ pub struct Run {
     pub keep_runs: usize,
     /// Where progress is shown.
     pub progress: Progress,
+    /// What the workers of this process count, where they do the tasks.
+    pub worker_metrics: WorkerMetrics,
     /// Ends the run.
     pub stop: CancellationToken,
 }
@@ -108,7 +112,8 @@ impl Run {
                     lease: self.lease,
                     workers_elsewhere: self.elsewhere.is_some(),
                 };
-                Some(RegistryLock::take(registry, &epoch, terms, self.stop.clone()).await?)
+                let metrics = self.progress.metrics().clone();
+                Some(RegistryLock::take(registry, &epoch, terms, metrics, self.stop.clone()).await?)
             }
         };
         let result = self.epoch(&epoch, lock.as_ref(), began).await;
@@ -161,7 +166,13 @@ impl Run {
             self.registry.identity().to_owned(),
             self.state.identity().to_owned(),
         );
-        let dispatcher = Dispatcher::new(transport.publisher(), epoch.clone(), stores, self.stop.clone());
+        let dispatcher = Dispatcher::new(
+            transport.publisher(),
+            epoch.clone(),
+            stores,
+            self.stop.clone(),
+            self.progress.metrics().clone(),
+        );
         let result = self.stages_of(epoch, lock, &dispatcher, found).await;
         found.tally = dispatcher.tally();
         result
@@ -191,6 +202,7 @@ impl Run {
         self.refuse_versioned()?;
 
         let stage = clock::monotonic_now();
+        self.progress.enter(Stage::Seal);
         let options = SealOptions {
             epoch: epoch.clone(),
             cutoff: rules.cutoff,
@@ -362,6 +374,7 @@ impl Run {
             latest.workers = found.tally.workers.len() as u64;
         }
         let begun = self.record.deletes_begun();
+        self.progress.enter(Stage::Settle);
         let settled = if begun {
             Some(settle::settle(self).await?)
         } else {
@@ -386,6 +399,9 @@ impl Run {
                 self.progress.say(&error.to_string());
                 status = status.at_best_partly();
             }
+            self.progress
+                .metrics()
+                .set_deleted(settled.accounts.deleted_blobs, settled.accounts.freed_bytes);
             settled.accounts
         });
         self.record.ended = !matches!(outcome, Outcome::Stopped);

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, ensure};
 use hardprune_common::metrics::Label;
 use hardprune_common::store::RequestKind;
+use hardprune_common::task::WorkKind;
 use hardprune_coordinator::metrics::{CoordinatorMetrics, Stage};
 use hardprune_coordinator::metrics_file::FinishedRunMetrics;
-use hardprune_worker::metrics::{RefusalReason, TaskKind, TaskOutcome, WorkerMetrics};
+use hardprune_worker::metrics::{RefusalReason, TaskOutcome, WorkerMetrics};
 use prometheus::Registry;
 use prometheus::proto::{MetricFamily, MetricType};
 
@@ -78,7 +79,7 @@ fn places() -> Result<[Place; 3]> {
             introduction: "Of one process, all runs that it works for together.",
             families: worker.gather(),
             labels: vec![
-                LabelValues::of::<TaskKind>(),
+                LabelValues::of::<WorkKind>(),
                 LabelValues::of::<TaskOutcome>(),
                 LabelValues::of::<RefusalReason>(),
                 LabelValues::of::<RequestKind>(),

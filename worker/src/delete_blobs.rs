@@ -218,6 +218,9 @@ impl Sender<'_> {
             .delete(DeleteBatch::planned(&permit, keys))
             .await;
         failpoint::here("delete-after-request").await;
+        self.context
+            .metrics
+            .batch_ended(&self.part.removals()[batch.from..batch.to], &outcomes);
         self.journal.end(batch, &outcomes).await?;
         Ok(outcomes)
     }

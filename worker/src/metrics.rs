@@ -10,10 +10,13 @@ use hardprune_common::clock;
 use hardprune_common::metrics::{
     Counters, Gauges, Histograms, StoreRequests, counter, counters, gauge, gauges, histograms, register,
 };
-use hardprune_common::store::Store;
+use hardprune_common::nats::Watcher;
+use hardprune_common::removal::Removal;
+use hardprune_common::store::{KeyOutcome, Store};
+use hardprune_common::task::WorkKind;
 use prometheus::{Error, IntCounter, IntGauge, Registry};
 
-pub use labels::{RefusalReason, TaskKind, TaskOutcome};
+pub use labels::{RefusalReason, TaskOutcome};
 use resident_bytes::ResidentBytes;
 
 /// Upper bounds of the buckets of a task's time, in seconds: 10 ms to an hour.
@@ -24,9 +27,9 @@ const TASK_SECONDS: [f64; 14] = [
 /// The worker's metrics. Clones count into the same ones.
 #[derive(Debug, Clone)]
 pub struct WorkerMetrics {
-    tasks: Counters<(TaskKind, TaskOutcome)>,
-    running_tasks: Gauges<TaskKind>,
-    task_seconds: Histograms<TaskKind>,
+    tasks: Counters<(WorkKind, TaskOutcome)>,
+    running_tasks: Gauges<WorkKind>,
+    task_seconds: Histograms<WorkKind>,
     deleted_keys: IntCounter,
     freed_bytes: IntCounter,
     delete_failures: IntCounter,
@@ -119,7 +122,7 @@ impl WorkerMetrics {
 
     /// Counts a task as running until what is returned ends.
     #[must_use = "the task counts as running while this is held"]
-    pub fn task_begins(&self, kind: TaskKind) -> RunningTask {
+    pub fn task_begins(&self, kind: WorkKind) -> RunningTask {
         self.running_tasks.of(kind).inc();
         RunningTask {
             metrics: self.clone(),
@@ -129,20 +132,37 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts keys that are gone, and the bytes of the blobs among them.
-    pub fn deleted(&self, keys: u64, freed_bytes: u64) {
+    fn deleted(&self, keys: u64, freed_bytes: u64) {
         self.deleted_keys.inc_by(keys);
         self.freed_bytes.inc_by(freed_bytes);
     }
 
-    /// Counts keys that could not be deleted, or of which nobody knows.
-    pub fn delete_failed(&self, keys: u64) {
+    fn delete_failed(&self, keys: u64) {
         self.delete_failures.inc_by(keys);
     }
 
-    /// Counts a batch that the store told to slow down.
-    pub fn batch_throttled(&self) {
+    fn batch_throttled(&self) {
         self.throttled_batches.inc();
+    }
+
+    /// Counts what became of the keys of one request.
+    pub fn batch_ended(&self, removals: &[Removal], outcomes: &[KeyOutcome]) {
+        let (mut keys, mut freed_bytes, mut failed, mut throttled) = (0, 0, 0, false);
+        for (removal, outcome) in removals.iter().zip(outcomes) {
+            match outcome {
+                KeyOutcome::Deleted => {
+                    keys += 1;
+                    freed_bytes += removal.blob().map_or(0, |_| removal.size);
+                }
+                KeyOutcome::Failed(_) | KeyOutcome::Unknown(_) => failed += 1,
+                KeyOutcome::Throttled => throttled = true,
+            }
+        }
+        self.deleted(keys, freed_bytes);
+        self.delete_failed(failed);
+        if throttled {
+            self.batch_throttled();
+        }
     }
 
     /// Says whether the connection to NATS is up.
@@ -155,14 +175,23 @@ impl WorkerMetrics {
         self.nats_reconnects.inc();
     }
 
-    /// Counts a claim that was taken over from another worker.
-    pub fn claim_taken_over(&self) {
-        self.claims_taken_over.inc();
-    }
-
     /// Counts a task that was not begun.
     pub fn task_refused(&self, reason: RefusalReason) {
         self.refused_tasks.of(reason).inc();
+    }
+}
+
+impl Watcher for WorkerMetrics {
+    fn claim_taken_over(&self) {
+        self.claims_taken_over.inc();
+    }
+
+    fn store_refused(&self) {
+        self.task_refused(RefusalReason::Store);
+    }
+
+    fn version_refused(&self) {
+        self.task_refused(RefusalReason::Version);
     }
 }
 
@@ -170,7 +199,7 @@ impl WorkerMetrics {
 #[derive(Debug)]
 pub struct RunningTask {
     metrics: WorkerMetrics,
-    kind: TaskKind,
+    kind: WorkKind,
     began: Instant,
     outcome: TaskOutcome,
 }
@@ -218,8 +247,8 @@ mod tests {
     #[test]
     fn a_task_runs_until_it_ends_and_counts_by_its_outcome() {
         let (registry, metrics) = metrics();
-        let plan = metrics.task_begins(TaskKind::Plan);
-        let sweep = metrics.task_begins(TaskKind::Sweep);
+        let plan = metrics.task_begins(WorkKind::Plan);
+        let sweep = metrics.task_begins(WorkKind::Sweep);
         assert_has(
             &registry,
             &[

@@ -20,6 +20,7 @@ use super::streams::{self, REPORTS, TASKS};
 use super::{Nats, NatsError};
 use crate::clock;
 use crate::digest::Digest;
+use crate::metrics::Label;
 use crate::queue::{Halted, QueueClosed, TaskPublisher};
 use crate::run::Epoch;
 use crate::state::{StateError, StateStore, epoch_folder};
@@ -210,7 +211,7 @@ impl NatsPublisher {
         let message = PublishMessage::build()
             .payload(bytes.into())
             .message_id(format!("{run}.{number}.{}.{times}", task.id));
-        let subject = format!("hardprune.tasks.{run}.{}.{}", task.work.kind().as_str(), task.id);
+        let subject = format!("hardprune.tasks.{run}.{}.{}", task.work.kind().value(), task.id);
         let failed = |error| NatsError::request(format!("publish task {}", task.id), error);
         let sent = self.nats.context().send_publish(subject, message).await;
         sent.map_err(failed)?.await.map(|_| ()).map_err(failed)

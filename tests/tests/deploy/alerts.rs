@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::files::{below, document, ensure_keys, place, read};
+use crate::files::{below, document, ensure_keys, read};
 use crate::manifests::objects;
 use crate::tools;
 
@@ -15,10 +15,7 @@ const RUNBOOK_URL: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs
 
 /// Metrics that the rules may use: those of docs/metrics.md.
 fn known_metrics() -> Result<BTreeSet<String>> {
-    if place("docs/metrics.md").is_file() {
-        return Ok(metrics_in(&read("docs/metrics.md")?));
-    }
-    Ok(metrics_in(include_str!("metric_names.txt")))
+    Ok(metrics_in(&read("docs/metrics.md")?))
 }
 
 fn metrics_in(text: &str) -> BTreeSet<String> {

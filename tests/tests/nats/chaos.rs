@@ -111,7 +111,7 @@ fn round_of_murder(fleet: &Fleet, seed: u64) -> Result<()> {
     let mut random = Seeded::new(seed);
     let mut workers = fleet.workers(3)?;
     let coordinator = start_delete(fleet, "", &[])?;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // Every other round has its murders in the sweep.
         wait_for_deletes(fleet)?;
     }
@@ -263,7 +263,10 @@ fn every_message_comes_twice() {
 }
 
 /// Publishes every task and report that it sees once more.
-struct Echo(tokio::runtime::Runtime);
+struct Echo {
+    /// Ends with this.
+    _runtime: tokio::runtime::Runtime,
+}
 
 impl Echo {
     fn start(url: &str) -> Result<Self> {
@@ -293,6 +296,6 @@ impl Echo {
                 }
             });
         }
-        Ok(Self(runtime))
+        Ok(Self { _runtime: runtime })
     }
 }

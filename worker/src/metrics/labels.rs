@@ -1,54 +1,6 @@
 //! The closed sets of values that the worker's labels have.
 
 use hardprune_common::metrics::Label;
-use hardprune_common::task::Work;
-
-/// What a task asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskKind {
-    /// [`Work::Mark`].
-    Mark,
-    /// [`Work::Plan`].
-    Plan,
-    /// [`Work::Unlink`].
-    Unlink,
-    /// [`Work::Sweep`].
-    Sweep,
-}
-
-impl From<&Work> for TaskKind {
-    fn from(work: &Work) -> Self {
-        match work {
-            Work::Mark { .. } => Self::Mark,
-            Work::Plan { .. } => Self::Plan,
-            Work::Unlink { .. } => Self::Unlink,
-            Work::Sweep { .. } => Self::Sweep,
-        }
-    }
-}
-
-impl Label for TaskKind {
-    const NAME: &'static str = "kind";
-    const ALL: &'static [Self] = &[Self::Mark, Self::Plan, Self::Unlink, Self::Sweep];
-
-    fn value(self) -> &'static str {
-        match self {
-            Self::Mark => "mark",
-            Self::Plan => "plan",
-            Self::Unlink => "unlink",
-            Self::Sweep => "sweep",
-        }
-    }
-
-    fn meaning(self) -> &'static str {
-        match self {
-            Self::Mark => "list a range of repositories, read their manifests",
-            Self::Plan => "list a shard, decide per blob",
-            Self::Unlink => "delete links, and what else goes before the blobs",
-            Self::Sweep => "delete a shard's blobs",
-        }
-    }
-}
 
 /// How an attempt at a task ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
