@@ -62,7 +62,7 @@ docs: ## Write docs/metrics.md anew from the metrics that the programs register
 	$(CARGO) run --package hardprune-tests --bin metrics-document
 
 bench: test-servers ## Measure against the stock collector, side by side, into docs/benchmarks.md
-	$(CARGO) build --release --bin hardprune
+	$(CARGO) build --release --bin hardprune --bin hardprune-worker
 	$(CARGO) run --release --package hardprune-tests --bin bench -- $(BENCH_ARGUMENTS)
 
 # New inputs go to the target folder; a good one is copied to tests/fuzz/corpus by hand, under a name that says why.

@@ -139,6 +139,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as the kernel would.
     ///
     /// # Errors

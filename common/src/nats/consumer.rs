@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const WAIT_AT_LEISURE: Duration = Duration::from_secs(1);
 /// How long it waits with the last free place.
 const WAIT_WITH_THE_LAST_PLACE: Duration = Duration::from_millis(100);
+/// A server that answers at all does so within this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How often a worker says that it is there.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 
@@ -319,8 +321,12 @@ async fn next_message(
     consumer: &PullConsumer,
     wait: Duration,
 ) -> Result<Option<async_nats::jetstream::Message>, async_nats::Error> {
-    let mut batch = consumer.batch().max_messages(1).expires(wait).messages().await?;
-    batch.next().await.transpose()
+    let next = async {
+        let mut batch = consumer.batch().max_messages(1).expires(wait).messages().await?;
+        batch.next().await.transpose()
+    };
+    // A server does not answer for a consumer that is gone.
+    tokio::time::timeout(wait + ANSWER_WITHIN, next).await?
 }
 
 async fn nak(acker: &async_nats::jetstream::message::Acker, ack_wait: Duration) {

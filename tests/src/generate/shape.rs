@@ -103,6 +103,16 @@ impl Shape {
         }
     }
 
+    /// The scale-out benchmark: few images, 60,000 orphans without links.
+    pub fn scale_out_benchmark() -> Self {
+        Self {
+            orphans: 60_000,
+            linked_orphans_percent: 0,
+            blob_bytes: 16..=64,
+            ..Self::small(9)
+        }
+    }
+
     /// The S3 benchmark: 1,000 images in 1,100 manifests, 5,665 live and 2,004 orphan blobs.
     pub fn s3_benchmark() -> Self {
         Self {
