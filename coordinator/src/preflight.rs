@@ -32,7 +32,7 @@ pub enum PreflightError {
     Store(#[from] StoreError),
 }
 
-/// Looks at a registry's storage.
+/// Looks at a registry's storage, and asks whether it keeps what is deleted.
 ///
 /// # Errors
 ///
@@ -63,6 +63,7 @@ pub async fn preflight(registry: &dyn Store) -> Result<(), PreflightError> {
             });
         }
     }
+    registry.ask_versioning().await;
     Ok(())
 }
 

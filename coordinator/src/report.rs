@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::run::RunId;
 use hardprune_common::seal::{MarkDocument, PlanDocument};
-use hardprune_common::store::RequestCounts;
+use hardprune_common::store::{RequestCounts, Versioning};
 use hardprune_common::task::ManifestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub struct ByteCounts {
     pub young: u64,
     /// Of the blobs that this run's deletes removed, each digest counted once.
     pub freed: u64,
-    /// Of the blobs that its deletes only hid, because the bucket keeps versions.
+    /// Of the blobs that its deletes only hid, because the bucket keeps versions, or for a while what is deleted.
     pub hidden: u64,
     /// Of abandoned uploads that went, or would go.
     pub uploads: u64,
@@ -153,6 +153,9 @@ pub struct Report {
     pub blobs: BlobCounts,
     /// Bytes.
     pub bytes: ByteCounts,
+    /// Whether the storage keeps what is deleted.
+    #[serde(default)]
+    pub versioning: Versioning,
     /// Links that are gone; in a check, that would go.
     pub links: LinkCounts,
     /// The filters.
@@ -196,6 +199,7 @@ impl Report {
             references: 0,
             blobs: BlobCounts::default(),
             bytes: ByteCounts::default(),
+            versioning: Versioning::NotSeen,
             links: LinkCounts::default(),
             filter: FilterFigures {
                 false_positive_rate: record.options.false_positive_rate,
@@ -354,7 +358,18 @@ impl Report {
             let hidden = human::bytes(self.bytes.hidden);
             line(
                 "hidden, not freed",
-                format!("{hidden} (the bucket keeps versions)"),
+                match self.versioning {
+                    Versioning::KeptForAWhile => {
+                        format!("{hidden} (the storage keeps what is deleted for a while: soft delete)")
+                    }
+                    _ => format!("{hidden} (the bucket keeps versions)"),
+                },
+            );
+        }
+        if self.versioning == Versioning::Unknown {
+            line(
+                "versions",
+                "not known whether the bucket keeps what is deleted; freed may mean: freed later".to_owned(),
             );
         }
         if self.blobs.unrecognized_keys > 0 {

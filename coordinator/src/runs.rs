@@ -224,7 +224,8 @@ async fn rebuilt_report(state: &StateStore, record: &RunRecord) -> Result<Report
         report.links = planned_links(state, &plan).await?;
     }
     if record.deletes_begun() {
-        let hidden = settle_if_reachable(state, record).await;
+        report.versioning = settle_if_reachable(state, record).await;
+        let hidden = report.versioning.only_hides();
         report.add_accounts(&accounts::add_up(state, record, &|_| {}).await?, hidden);
     }
     Ok(report)
@@ -235,8 +236,8 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 }
 
 /// Looks what became of open batches, where the registry can be reached and nobody is at work on it. Returns whether
-/// its bucket keeps versions.
-async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
+/// its bucket keeps what is deleted.
+async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> Versioning {
     let registry = match named(storage_of(record)).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
@@ -244,22 +245,23 @@ async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
                 "{} cannot be reached from here: open batches count as still to do",
                 record.registry
             );
-            return false;
+            return Versioning::Unknown;
         }
     };
+    let versioning = registry.ask_versioning().await;
     match crate::lock_registry::owner_of(&*registry).await {
         Ok(None) => {}
         Ok(Some(owner)) => {
             eprintln!("{owner} may still be at work: open batches count as still to do");
-            return false;
+            return versioning.max(registry.versioning());
         }
         Err(error) => {
             eprintln!("open batches count as still to do: {error}");
-            return false;
+            return versioning.max(registry.versioning());
         }
     }
     if let Err(error) = settle_open_batches(&*registry, state, record).await {
         eprintln!("some batches are not settled: {error}");
     }
-    registry.versioning() == Versioning::Seen
+    registry.versioning()
 }

@@ -6,7 +6,6 @@ use futures::stream::{self, StreamExt};
 use hardprune_common::problem::Problem;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
-use hardprune_common::store::Versioning;
 use tracing::warn;
 
 use crate::accounts::{self, Accounts};
@@ -108,7 +107,8 @@ pub async fn report(
             report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
         }
     }
-    let hidden = run.registry.versioning() == Versioning::Seen;
+    report.versioning = run.registry.versioning();
+    let hidden = report.versioning.only_hides();
     if run.record.mode == Mode::Check && hidden {
         report.bytes.hidden = report.bytes.orphaned;
     }

@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 mod answers;
+mod ask_retention;
 mod aws_profile;
 mod azure;
 mod azure_batch;
@@ -170,6 +171,13 @@ impl Store for CloudStore {
     }
 
     fn versioning(&self) -> Versioning {
+        self.connector.versioning()
+    }
+
+    async fn ask_versioning(&self) -> Versioning {
+        if let Some(metadata) = self.provider.bucket_metadata() {
+            self.ask_retention(metadata).await;
+        }
         self.connector.versioning()
     }
 }

@@ -78,7 +78,11 @@ async fn a_batch_names_each_blob_and_is_sent_once() {
     let outcomes = store.delete(own_files(&["a b", "c", "d"], LONG)).await;
     assert_eq!(outcomes[..2], [KeyOutcome::Deleted, KeyOutcome::Deleted]);
     assert!(matches!(&outcomes[2], KeyOutcome::Unknown(_)));
-    assert_eq!(store.versioning(), Versioning::Seen, "the blob is only hidden");
+    assert_eq!(
+        store.versioning(),
+        Versioning::KeptForAWhile,
+        "the blob is only hidden"
+    );
     assert_eq!(server.lines(), ["POST /c?restype=container&comp=batch"]);
     let sent = &server.asked()[0].body;
     assert!(
