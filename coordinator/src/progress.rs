@@ -12,6 +12,8 @@ use crate::human::bytes;
 
 /// How often a plain line is written at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often a bar is drawn at least.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
 
 /// Where progress is shown.
 #[derive(Debug)]
@@ -65,12 +67,18 @@ impl Progress {
     #[must_use]
     pub fn stage(&self, name: &'static str, pieces: u64, unit: &'static str) -> StageProgress<'_> {
         let bar = self.bars.add(ProgressBar::new(pieces));
-        let template =
-            format!("{{prefix:>7}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})");
+        // The bar takes what room there is: a line that is too long for the terminal cannot be drawn over.
+        let template = format!(
+            "{{prefix:>7}} {{wide_bar}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})"
+        );
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_prefix(name);
+        if self.on_terminal {
+            // The clock goes on while no piece ends.
+            bar.enable_steady_tick(REDRAW_EVERY);
+        }
         let now = clock::monotonic_now();
         StageProgress {
             progress: self,
