@@ -55,8 +55,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Prints the manual page, in roff.
-    Man,
+    /// Prints a manual page, in roff.
+    Man {
+        /// The command that it is about, such as `delete` or `runs list`. Default: hardprune itself.
+        command: Vec<String>,
+    },
 }
 
 /// How logs are written.
@@ -150,7 +153,7 @@ pub struct RunArgs {
     /// Writes the run's figures to this file when it ends, in Prometheus' text format.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_METRICS_FILE")]
     pub metrics_file: Option<PathBuf>,
-    /// Keeps the state of so many earlier runs of this kind of state store.
+    /// Keeps so many runs in the state store, this one among them. Of the older ones those stay that can be resumed.
     #[arg(long, value_name = "N", default_value_t = 20, env = "HARDPRUNE_KEEP_RUNS")]
     pub keep_runs: usize,
     /// Fixes the filters' seed, so that a run can be repeated exactly.

@@ -12,6 +12,7 @@ pub mod exit_status;
 pub mod human;
 pub mod lock_registry;
 mod logging;
+mod manual_page;
 pub mod mark;
 mod metrics_file;
 pub mod open_stores;
@@ -93,13 +94,8 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
             clap_complete::generate(shell, &mut cli::command(), "hardprune", &mut io::stdout());
             Ok(ExitStatus::Done)
         }
-        Command::Man => {
-            let page = clap_mangen::Man::new(cli::command());
-            page.render(&mut io::stdout())
-                .map_err(|source| RunError::Output {
-                    path: "-".into(),
-                    source,
-                })?;
+        Command::Man { command } => {
+            manual_page::print_manual_page(&command)?;
             Ok(ExitStatus::Done)
         }
     }
