@@ -305,6 +305,9 @@ impl Report {
             let _ = writeln!(text, "{name:<22}{value}");
         };
         line("run", format!("{} ({})", self.run, outcome_in_words(self)));
+        if let Some(error) = &self.error {
+            line("error", human::printable(error));
+        }
         line("registry", self.registry.clone());
         let frozen = match self.frozen_repositories {
             0 => String::new(),
@@ -396,16 +399,19 @@ impl Report {
                     .digest
                     .map(|digest| format!(" {digest}"))
                     .unwrap_or_default();
-                let _ = writeln!(text, "  {place}{digest}: {}: {}", problem.kind, problem.message);
+                let line = format!("{place}{digest}: {}: {}", problem.kind, problem.message);
+                let _ = writeln!(text, "  {}", human::printable(&line));
             }
         }
         text
     }
 
-    /// The lines that operators and their scripts know. `command` is what would do what a check only says.
+    /// The lines that operators and their scripts know. `command` is what would do what a check only says. A check that did
+    /// not come to its end has nothing to say.
     #[must_use]
     pub fn closing_lines(&self, command: &str) -> String {
         match self.mode {
+            Mode::Check if self.outcome != Outcome::Completed => String::new(),
             Mode::Check => format!(
                 "Would delete {} blobs\nWould free up {} of disk space\nUse `{command}` to delete them\n",
                 self.blobs.orphaned,
@@ -424,7 +430,8 @@ fn outcome_in_words(report: &Report) -> &'static str {
     match (report.outcome, report.mode) {
         (Outcome::Completed, Mode::Check) => "check, completed",
         (Outcome::Completed, Mode::Delete) => "delete, completed",
-        (Outcome::Stopped, _) => "stopped; continue with --resume",
+        (Outcome::Stopped, Mode::Check) => "check, stopped before its end",
+        (Outcome::Stopped, Mode::Delete) => "stopped; continue with --resume",
         (Outcome::Refused, _) => "refused, nothing deleted",
         (Outcome::Failed, _) => "failed, nothing deleted",
     }

@@ -43,7 +43,8 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
     let sink = run.outputs.removals_sink()?;
     let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
     let unwritten = sink.finish().err();
-    if run.record.options.delete_empty_repositories {
+    // R11: a run that is to stop may have lost the lock.
+    if run.record.options.delete_empty_repositories && !run.stop.is_cancelled() {
         let removed = run.registry.remove_empty_repositories().await?;
         if removed > 0 {
             run.progress
