@@ -41,7 +41,13 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
 async fn list(args: &RunsListArgs) -> Result<ExitStatus, RunError> {
     let mut text = String::new();
     for state in states(&args.place).await? {
-        let runs = list_runs(&state).await?;
+        let runs = match list_runs(&state).await {
+            Err(error) if is_only_noted(&args.place) => {
+                cannot_be_looked_at(state.identity(), &error.into());
+                continue;
+            }
+            result => result?,
+        };
         // Writing to a String does not fail.
         let _ = writeln!(text, "{} runs in {}", runs.len(), state.identity());
         for run in runs {
@@ -100,6 +106,7 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
                 return Ok(ExitStatus::Done);
             }
             Err(error @ RunError::NoSuchRun { .. }) => missing = Some(error),
+            Err(error) if is_only_noted(&args.place) => cannot_be_looked_at(state.identity(), &error),
             Err(error) => return Err(error),
         }
     }
@@ -172,10 +179,19 @@ async fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
             Ok(state) => states.push(state),
             // A folder that is gone took its runs along.
             Err(RunError::Store(StoreError::NoSuchPlace { .. })) => {}
-            Err(error) => eprintln!("runs in {name} cannot be looked at from here: {error}"),
+            Err(error) => cannot_be_looked_at(&name, &error),
         }
     }
     Ok(states)
+}
+
+/// Whether the user named no state store: one that cannot be reached must not hide what the others have.
+fn is_only_noted(place: &RunsPlace) -> bool {
+    place.state.is_none() && place.registry.is_none()
+}
+
+fn cannot_be_looked_at(state: &str, error: &RunError) {
+    eprintln!("runs in {state} cannot be looked at from here: {error}");
 }
 
 fn named(storage: &str) -> Result<NamedRegistry, RunError> {

@@ -345,6 +345,30 @@ fn metrics(text: &str) -> Result<BTreeMap<String, String>> {
     Ok(values)
 }
 
+/// A state store that is noted and broken now does not hide what the others have.
+#[test]
+fn runs_are_listed_although_one_of_their_places_cannot_be_read() {
+    let place = Place::folder().unwrap();
+    two_orphans(&place).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let elsewhere = hardprune.home().join("elsewhere");
+    let named = elsewhere.display().to_string();
+    report(&hardprune, &place, 0, "check", &["--state", &named]).unwrap();
+    let kept = report(&hardprune, &place, 0, "check", &[]).unwrap();
+    fs::remove_dir_all(elsewhere.join("hardprune")).unwrap();
+    fs::write(elsewhere.join("hardprune"), b"no folder").unwrap();
+    let listed = hardprune.run(&["runs", "list"]).unwrap();
+    assert_eq!(listed.status, 0, "{listed:?}");
+    assert!(
+        listed.stdout.contains(kept["run"].as_str().unwrap()),
+        "{listed:?}"
+    );
+    assert!(listed.stderr.contains(&named), "{listed:?}");
+    // Who names it hears of it.
+    let listed = hardprune.run(&["runs", "list", "--state", &named]).unwrap();
+    assert_eq!(listed.status, 1, "{listed:?}");
+}
+
 /// Whoever can push chooses the names of repositories.
 #[test]
 fn a_terminal_is_shown_nothing_that_it_would_obey() {
