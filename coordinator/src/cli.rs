@@ -84,7 +84,7 @@ pub enum OutputFormat {
 #[derive(Debug, Clone, Args)]
 pub struct RegistryArgs {
     /// The registry's storage: a folder that holds `docker/`, s3://bucket/prefix, gs://bucket/prefix or
-    /// az://container/prefix. Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
+    /// az://container/prefix (az://container// where Distribution 2.x keeps it). Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
     #[arg(value_name = "STORAGE", conflicts_with = "registry_config")]
     pub storage: Option<String>,
     /// The registry's own config.yml, instead of STORAGE; its REGISTRY_… overrides are read from the environment.
