@@ -386,6 +386,14 @@ fn a_terminal_is_shown_nothing_that_it_would_obey() {
     assert_eq!(checked.status, 0, "{checked:?}");
     assert!(checked.stdout.contains("odd\u{fffd}[31m"), "{checked:?}");
     assert!(!checked.stdout.contains('\u{1b}'), "{checked:?}");
+    // Nor is a file of logs, which none is.
+    let logged = place
+        .hardprune()
+        .unwrap()
+        .run(&["check", &place.argument(), "-v"])
+        .unwrap();
+    assert!(logged.stderr.contains("INFO"), "{logged:?}");
+    assert!(!logged.stderr.contains('\u{1b}'), "{logged:?}");
 }
 
 #[test]
