@@ -3,6 +3,7 @@
 
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
+use hardprune_common::failpoint;
 use hardprune_common::problem::Problem;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
@@ -146,15 +147,16 @@ pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<V
     Ok(first)
 }
 
-/// Writes record and report.
+/// Writes report and record. A record that says that the run is over stands beside its report, whenever it is killed: so the
+/// report comes first.
 ///
 /// # Errors
 ///
 /// A state store that fails.
 pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
-    run.record.save(&run.state).await?;
     run.state
         .write_json(&format!("{}report.json", run_folder(run.record.run)), report)
         .await?;
-    Ok(())
+    failpoint::here("after-report").await;
+    run.record.save(&run.state).await
 }
