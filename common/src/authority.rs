@@ -1,9 +1,10 @@
 //! The right to delete (R2, R10): a plan that was traced, hash by hash, to the lock in the registry's storage, and
 //! permits that are good while the lock's lease is.
 //!
-//! Nothing here can be made in another way: what deletes takes a [`DeletePermit`] and [`PlannedKey`]s.
+//! Nothing here can be made in another way: what deletes takes a [`DeletePermit`] and [`PlannedKey`]s. What a task is to
+//! remove, and whether its turn has come (R6), is read here as well, never from the task: who can only send tasks has no
+//! say in it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,21 +12,15 @@ use tokio::sync::Mutex;
 
 use crate::clock;
 use crate::digest::Digest;
-use crate::lock::{LOCK_KEY, LockDocument};
-use crate::removal::Removal;
+use crate::lock::{LEASE, LOCK_KEY, LockDocument, delete_timeout, look_again_after};
+use crate::removal::{Removal, RemovalStage};
 use crate::run::Epoch;
 use crate::seal::{PlanDocument, plan_key};
 use crate::state::{FileRef, StateError, StateStore};
 use crate::store::{Store, StoreError};
 
-/// The longest that a delete request may take. A lease is far longer.
-pub const DELETE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// The store's `Date` has whole seconds, and clocks of two of its machines differ.
 const CLOCK_SLACK: Duration = Duration::from_secs(3);
-
-/// The lock is looked at again after this: well within a lease.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 const LARGEST_LOCK: u64 = 1 << 20;
 
@@ -58,11 +53,21 @@ pub enum AuthorityError {
         /// The epoch.
         epoch: Epoch,
     },
-    /// A part is not the sealed plan's.
-    #[error("{key:?} is no part of the sealed plan; nothing of it is deleted")]
-    NotInPlan {
-        /// The part's key.
-        key: String,
+    /// The sealed plan has no such task.
+    #[error("the sealed plan of epoch {epoch} has no task {task:?}; nothing is deleted for it")]
+    NoSuchTask {
+        /// The epoch.
+        epoch: Epoch,
+        /// The task's id.
+        task: String,
+    },
+    /// What must go before is not gone (R6).
+    #[error("task {task:?} is not due: the registry's lock says {stage:?}; nothing is deleted for it yet")]
+    NotDue {
+        /// The task's id.
+        task: String,
+        /// How far the lock allows.
+        stage: Option<RemovalStage>,
     },
     /// A part names a key that is not canonical (R3).
     #[error(
@@ -81,10 +86,17 @@ pub enum AuthorityError {
 }
 
 impl AuthorityError {
-    /// Whether the lock was ours and is no longer, so that the epoch is over (R11): no attempt will find it otherwise.
+    /// Whether what was asked for is not what the lock allows: a forged task, a changed plan.
     #[must_use]
-    pub fn is_lost_lock(&self) -> bool {
-        matches!(self, Self::NotOurs { .. } | Self::Lapsed { .. })
+    pub fn refuses(&self) -> bool {
+        match self {
+            Self::OtherPlan { .. }
+            | Self::NoSuchTask { .. }
+            | Self::NotDue { .. }
+            | Self::NotCanonical { .. } => true,
+            Self::NotOurs { .. } | Self::Lapsed { .. } | Self::Store(_) => false,
+            Self::State(error) => matches!(error, StateError::Changed { .. }),
+        }
     }
 }
 
@@ -95,15 +107,18 @@ pub struct TracedPlan {
     state: StateStore,
     epoch: Epoch,
     sealed_plan: Digest,
-    parts: BTreeSet<String>,
     document: PlanDocument,
-    good_until: Mutex<Option<LookedAt>>,
+    latest: Mutex<Option<LookedAt>>,
 }
 
+/// What a look at the lock showed.
 #[derive(Debug, Clone, Copy)]
 struct LookedAt {
     at: Instant,
+    /// From then on.
     good_for: Duration,
+    lease: Duration,
+    stage: Option<RemovalStage>,
 }
 
 impl TracedPlan {
@@ -117,7 +132,7 @@ impl TracedPlan {
         state: StateStore,
         epoch: &Epoch,
     ) -> Result<Self, AuthorityError> {
-        let (lock, good_until) = look_at_lock(&*registry, epoch).await?;
+        let (lock, latest) = look_at_lock(&*registry, epoch).await?;
         let other_plan = || AuthorityError::OtherPlan { epoch: epoch.clone() };
         let sealed_plan = lock.sealed_plan.ok_or_else(other_plan)?;
         let file = FileRef {
@@ -137,37 +152,57 @@ impl TracedPlan {
         if document.epoch != *epoch || document.registry != registry.identity() {
             return Err(other_plan());
         }
-        let shards = document.shards.iter().flat_map(|plan| &plan.findings.parts);
-        let parts = document.before_shards().chain(shards).map(part_name).collect();
         Ok(Self {
             registry,
             state,
             epoch: epoch.clone(),
             sealed_plan,
-            parts,
             document,
-            good_until: Mutex::new(Some(good_until)),
+            latest: Mutex::new(Some(latest)),
         })
     }
 
-    /// The plan.
-    #[must_use]
-    pub fn document(&self) -> &PlanDocument {
-        &self.document
+    /// The parts of the plan that a task carries out. They are due: all that goes before them is gone (R6).
+    ///
+    /// # Errors
+    ///
+    /// A task that the sealed plan does not have, or whose stage the lock does not allow yet.
+    pub async fn parts_due(&self, task: &str) -> Result<Vec<PlanPart>, AuthorityError> {
+        let Some((stage, parts)) = self.document.parts_of(task) else {
+            return Err(AuthorityError::NoSuchTask {
+                epoch: self.epoch.clone(),
+                task: task.to_owned(),
+            });
+        };
+        let mut latest = self.latest.lock().await;
+        let mut looked_at = self.look(&mut latest).await?;
+        if looked_at.stage < Some(stage) {
+            // The last look may be older than the lock's next stage.
+            *latest = None;
+            looked_at = self.look(&mut latest).await?;
+        }
+        if looked_at.stage < Some(stage) {
+            return Err(AuthorityError::NotDue {
+                task: task.to_owned(),
+                stage: looked_at.stage,
+            });
+        }
+        Ok(parts.iter().cloned().map(PlanPart).collect())
+    }
+
+    /// How long a delete request may take, by the lease of the lock when it was last looked at.
+    pub async fn longest_request(&self) -> Duration {
+        let lease = self.latest.lock().await.map_or(LEASE, |latest| latest.lease);
+        delete_timeout(lease)
     }
 
     /// Reads a part of the plan.
     ///
     /// # Errors
     ///
-    /// A file that the sealed plan does not list by this sha256, or that names a key that is not canonical.
-    pub async fn part(&self, file: &FileRef) -> Result<TracedPart, AuthorityError> {
-        if !self.parts.contains(&part_name(file)) {
-            return Err(AuthorityError::NotInPlan {
-                key: file.key.clone(),
-            });
-        }
-        let removals: Vec<Removal> = self.state.read_lines(file).await?;
+    /// A file that is not the one that was sealed, or that names a key that is not canonical.
+    pub async fn read(&self, part: &PlanPart) -> Result<TracedPart, AuthorityError> {
+        let removals: Vec<Removal> = self.state.read_lines(&part.0).await?;
         if let Some(removal) = removals.iter().find(|removal| !removal.is_canonical()) {
             return Err(AuthorityError::NotCanonical {
                 key: removal.key.clone(),
@@ -176,47 +211,57 @@ impl TracedPlan {
         Ok(TracedPart { removals })
     }
 
-    /// Gives the right to send one delete request now, after a look at the lock unless the last one was moments ago.
+    /// Gives the right to send one delete request, after a look at the lock unless the last one was moments ago. The request
+    /// must have ended a delete's timeout after `asked`: the moment before the caller began to make sure that it is still to
+    /// send it (R5, R10).
     ///
     /// # Errors
     ///
     /// A lock that is gone, another's, for another plan, or about to lapse.
-    pub async fn permit(&self) -> Result<DeletePermit, AuthorityError> {
-        let mut good_until = self.good_until.lock().await;
-        let looked_at = match *good_until {
-            Some(looked_at) if clock::since(looked_at.at) < LOOK_AGAIN_AFTER => looked_at,
-            _ => {
-                *good_until = None;
-                let (lock, looked_at) = look_at_lock(&*self.registry, &self.epoch).await?;
-                if lock.sealed_plan != Some(self.sealed_plan) {
-                    return Err(AuthorityError::OtherPlan {
-                        epoch: self.epoch.clone(),
-                    });
-                }
-                *good_until = Some(looked_at);
-                looked_at
-            }
-        };
+    pub async fn permit(&self, asked: Instant) -> Result<DeletePermit, AuthorityError> {
+        let looked_at = self.look(&mut *self.latest.lock().await).await?;
+        let deadline = asked + delete_timeout(looked_at.lease);
         // The lease outlasts the request by what remains of it here.
-        let now = clock::monotonic_now();
-        let remaining = looked_at
-            .good_for
-            .saturating_sub(now.saturating_duration_since(looked_at.at));
-        if remaining <= DELETE_TIMEOUT {
+        let lapses = looked_at.at + looked_at.good_for;
+        if lapses <= deadline {
             let now = self.registry.now().await?;
+            let remaining = lapses.saturating_duration_since(clock::monotonic_now());
             return Err(AuthorityError::Lapsed {
                 lapses: clock::later(now, remaining),
                 now,
             });
         }
-        Ok(DeletePermit {
-            deadline: now + DELETE_TIMEOUT,
-        })
+        Ok(DeletePermit { deadline })
+    }
+
+    async fn look(&self, latest: &mut Option<LookedAt>) -> Result<LookedAt, AuthorityError> {
+        if let Some(looked_at) = *latest
+            && clock::since(looked_at.at) < look_again_after(looked_at.lease)
+        {
+            return Ok(looked_at);
+        }
+        *latest = None;
+        let (lock, looked_at) = look_at_lock(&*self.registry, &self.epoch).await?;
+        if lock.sealed_plan != Some(self.sealed_plan) {
+            return Err(AuthorityError::OtherPlan {
+                epoch: self.epoch.clone(),
+            });
+        }
+        *latest = Some(looked_at);
+        Ok(looked_at)
     }
 }
 
-fn part_name(file: &FileRef) -> String {
-    format!("{} {}", file.key, file.sha256)
+/// A part of a sealed plan that was traced to the lock, by its name.
+#[derive(Debug, Clone)]
+pub struct PlanPart(FileRef);
+
+impl PlanPart {
+    /// Its file.
+    #[must_use]
+    pub fn file(&self) -> &FileRef {
+        &self.0
+    }
 }
 
 async fn look_at_lock(
@@ -243,7 +288,13 @@ async fn look_at_lock(
     let lapses = lock.lapses();
     let good_for =
         Duration::try_from(lapses.duration_since(now)).map_err(|_| AuthorityError::Lapsed { lapses, now })?;
-    Ok((lock, LookedAt { at, good_for }))
+    let looked_at = LookedAt {
+        at,
+        good_for,
+        lease: lock.lease(),
+        stage: lock.stage,
+    };
+    Ok((lock, looked_at))
 }
 
 /// A part of a sealed plan, traced to the lock.

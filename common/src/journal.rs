@@ -9,7 +9,8 @@
 //!                                                         ….ended     what became of the others stands in the file
 //! ```
 //!
-//! PART counts the task's parts of the sealed plan; FROM (included) and TO (not included) count removals in the part.
+//! PART counts the task's parts of the sealed plan; FROM (included) and TO (not included) count removals in the part. ATTEMPT
+//! is unlike that of any other attempt at the task, and greater than those of the claims before.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +30,17 @@ pub struct Batch {
     pub from: usize,
     /// The one after the last removal.
     pub to: usize,
-    /// Counted from 1.
-    pub attempt: u32,
+    /// Greater than those of all claims before (see [`first_attempt`]).
+    pub attempt: u64,
+}
+
+/// Times that a batch may be sent under one claim.
+pub const ATTEMPTS_PER_CLAIM: u64 = 8;
+
+/// The number of the first attempt under a claim; those of the next claim are all greater (R5).
+#[must_use]
+pub fn first_attempt(claim: u64) -> u64 {
+    claim * ATTEMPTS_PER_CLAIM
 }
 
 /// What became of a removal that is not known to be gone.
@@ -77,17 +87,17 @@ impl Journal {
         }
     }
 
-    /// The number of the next attempt at the task's batches: greater than those of all that an earlier attempt at the
-    /// task has written, so that nothing of it is written over, nor outlives what comes after it (R5).
+    /// Reads what is written of the task so far.
     ///
     /// # Errors
     ///
-    /// The state store's.
-    pub async fn next_attempt(&self) -> Result<u32, StateError> {
-        let keys = self.state.list(&self.folder).await?;
-        let names = keys.iter().filter_map(|key| key.strip_prefix(&self.folder));
-        let attempts = names.filter_map(|name| Some(parse_file_name(name)?.0.attempt));
-        Ok(attempts.max().unwrap_or(0) + 1)
+    /// A file that cannot be read or is of another form.
+    pub async fn read(&self) -> Result<TaskJournal, StateError> {
+        let mut journal = TaskJournal::new();
+        for key in self.state.list(&self.folder).await? {
+            note(&self.state, &key, &key[self.folder.len()..], &mut journal).await?;
+        }
+        Ok(journal)
     }
 
     /// Writes that a batch's request is about to be sent.
@@ -159,8 +169,11 @@ fn journal_folder(epoch: &Epoch) -> String {
     format!("{}journal/", epoch_folder(epoch))
 }
 
-/// Every task's batches, in the order of their attempts.
-pub type EpochJournal = BTreeMap<String, BTreeMap<Batch, BatchEnd>>;
+/// A task's batches, in the order of their attempts.
+pub type TaskJournal = BTreeMap<Batch, BatchEnd>;
+
+/// Every task's batches.
+pub type EpochJournal = BTreeMap<String, TaskJournal>;
 
 /// Reads the journals of all tasks of an epoch.
 ///
@@ -170,53 +183,63 @@ pub type EpochJournal = BTreeMap<String, BTreeMap<Batch, BatchEnd>>;
 pub async fn read_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJournal, StateError> {
     let folder = journal_folder(epoch);
     let mut journal = EpochJournal::new();
-    // A batch's files are listed in the order of their endings: deleted, ended, started.
     for key in state.list(&folder).await? {
-        if is_cut_short(&key) {
-            continue;
-        }
-        let bad = || StateError::Format {
-            key: key.clone(),
-            problem: "it is no file of a journal".to_owned(),
-        };
-        let (task, batch, step) = parse_name(&key[folder.len()..]).ok_or_else(bad)?;
-        let batches = journal.entry(task.to_owned()).or_default();
-        match step {
-            "started" => {
-                batches.entry(batch).or_insert(BatchEnd::Open);
-            }
-            "deleted" => {
-                batches.insert(batch, BatchEnd::Ended(BTreeMap::new()));
-            }
-            "ended" => {
-                // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
-                let end = match state.read_json::<EndedFile>(&key).await {
-                    Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
-                    Err(StateError::Format { .. }) => BatchEnd::Open,
-                    Err(error) => return Err(error),
-                };
-                batches.insert(batch, end);
-            }
-            _ => return Err(bad()),
-        }
+        let (task, name) = key[folder.len()..]
+            .split_once('/')
+            .ok_or_else(|| no_journal(&key))?;
+        note(state, &key, name, journal.entry(task.to_owned()).or_default()).await?;
     }
     Ok(journal)
 }
 
+/// Notes what one file says. A batch's files are listed in the order of their endings: deleted, ended, started.
+async fn note(
+    state: &StateStore,
+    key: &str,
+    name: &str,
+    journal: &mut TaskJournal,
+) -> Result<(), StateError> {
+    if is_cut_short(name) {
+        return Ok(());
+    }
+    let (batch, step) = parse_name(name).ok_or_else(|| no_journal(key))?;
+    match step {
+        "started" => {
+            journal.entry(batch).or_insert(BatchEnd::Open);
+        }
+        "deleted" => {
+            journal.insert(batch, BatchEnd::Ended(BTreeMap::new()));
+        }
+        // Who had it settled saw keys that the batch deleted later: what is gone stays gone.
+        "ended" if journal.contains_key(&batch) => {}
+        "ended" => {
+            // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
+            let end = match state.read_json::<EndedFile>(key).await {
+                Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
+                Err(StateError::Format { .. }) => BatchEnd::Open,
+                Err(error) => return Err(error),
+            };
+            journal.insert(batch, end);
+        }
+        _ => return Err(no_journal(key)),
+    }
+    Ok(())
+}
+
+fn no_journal(key: &str) -> StateError {
+    StateError::Format {
+        key: key.to_owned(),
+        problem: "it is no file of a journal".to_owned(),
+    }
+}
+
 /// Whether a file is what a process left that was killed while it wrote to a folder: nothing was said by it yet.
-fn is_cut_short(key: &str) -> bool {
-    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+fn is_cut_short(name: &str) -> bool {
     name.starts_with('.')
 }
 
-fn parse_name(name: &str) -> Option<(&str, Batch, &str)> {
-    let (task, file) = name.rsplit_once('/')?;
-    let (batch, step) = parse_file_name(file)?;
-    Some((task, batch, step))
-}
-
-fn parse_file_name(file: &str) -> Option<(Batch, &str)> {
-    let (batch, step) = file.split_once('.')?;
+fn parse_name(name: &str) -> Option<(Batch, &str)> {
+    let (batch, step) = name.split_once('.')?;
     let mut numbers = batch.split('-');
     let mut number = || numbers.next()?.parse::<usize>().ok();
     let (part, from, to) = (number()?, number()?, number()?);
@@ -235,15 +258,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_with_a_dot_in_front_are_passed_over() {
-        assert!(is_cut_short(
-            "hardprune/journal/t/.01ARZ3NDEKTSV4RRFFQ69G5FAV.tmp"
-        ));
-        assert!(!is_cut_short("hardprune/journal/t/0-0-1-1.started"));
-        assert!(!is_cut_short("hardprune/journal/.t/0-0-1-1.started"));
-    }
-
-    #[test]
     fn names_round_trip() {
         let batch = Batch {
             part: 1,
@@ -251,18 +265,14 @@ mod tests {
             to: 2000,
             attempt: 2,
         };
-        assert_eq!(
-            parse_name("sweep-sha256-ab/1-1000-2000-2.started"),
-            Some(("sweep-sha256-ab", batch, "started"))
-        );
-        for bad in [
-            "1-0-2-1.started",
-            "t/1-0-2.started",
-            "t/1-2-2-1.started",
-            "t/1-0-2-1",
-            "t/a-0-2-1.ended",
-        ] {
+        assert_eq!(parse_name("1-1000-2000-2.started"), Some((batch, "started")));
+        for bad in ["1-0-2.started", "1-2-2-1.started", "1-0-2-1", "a-0-2-1.ended"] {
             assert_eq!(parse_name(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn attempts_of_a_later_claim_are_greater() {
+        assert!(first_attempt(4) + ATTEMPTS_PER_CLAIM - 1 < first_attempt(5));
     }
 }

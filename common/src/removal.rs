@@ -44,6 +44,18 @@ pub enum RemovalReason {
     UploadAbandoned,
 }
 
+/// The stages of a delete, in their order (R6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalStage {
+    /// Links of dead manifests, everywhere.
+    Unlink,
+    /// Dangling layer links, everywhere.
+    Links,
+    /// Blobs, shard by shard.
+    Sweep,
+}
+
 /// One key that would go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::filter::FilterSeed;
+use crate::removal::RemovalStage;
 use crate::run::Epoch;
 use crate::shard::{Shard, ShardDigits};
 use crate::state::{FileRef, StateError, StateStore, epoch_folder};
@@ -178,6 +179,41 @@ impl PlanDocument {
     pub fn before_shards(&self) -> impl Iterator<Item = &FileRef> {
         self.unlink.iter().chain(&self.dangling)
     }
+
+    /// The stage that a task belongs to, and the parts of this plan that it carries out. `None` for a task that this plan
+    /// does not have.
+    #[must_use]
+    pub fn parts_of(&self, task: &str) -> Option<(RemovalStage, &[FileRef])> {
+        let mut shards = self.shards.iter();
+        if let Some(shard) = shards.find(|shard| sweep_task(&shard.scope) == task) {
+            return Some((RemovalStage::Sweep, &shard.findings.parts));
+        }
+        let (place, file) = self
+            .before_shards()
+            .enumerate()
+            .find(|(place, _)| unlink_task(*place) == task)?;
+        let stage = if place < self.unlink.len() {
+            RemovalStage::Unlink
+        } else {
+            RemovalStage::Links
+        };
+        Some((stage, std::slice::from_ref(file)))
+    }
+}
+
+/// The id of the task that carries out a shard's plan.
+#[must_use]
+pub fn sweep_task(scope: &Scope) -> String {
+    match scope {
+        Scope::Shard(shard) => format!("sweep-{shard}"),
+        Scope::Stray(folder) => format!("sweep-stray-{folder}"),
+    }
+}
+
+/// The id of the task that carries out one file of removals, by its place in [`PlanDocument::before_shards`].
+#[must_use]
+pub fn unlink_task(place: usize) -> String {
+    format!("unlink-{place:06}")
 }
 
 /// A plan that is whole.

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::REPOSITORIES;
+use crate::metrics::Label;
 use crate::problem::ProblemKind;
 use crate::run::Epoch;
 use crate::shard::Shard;
 use crate::state::FileRef;
-use crate::store::ListRange;
+use crate::store::{ListRange, RequestCounts};
 
 /// The version of these messages. A worker gives a task of another version back.
 pub const MESSAGE_VERSION: u32 = 1;
@@ -28,6 +29,8 @@ pub struct Task {
     pub epoch: Epoch,
     /// The identity of the registry's storage.
     pub registry: String,
+    /// The identity of the state store.
+    pub state: String,
     /// What to do.
     pub work: Work,
 }
@@ -46,10 +49,69 @@ pub enum Work {
     Mark(MarkWork),
     /// List a shard, decide per blob, write its plan.
     Plan(PlanWork),
-    /// Remove the links of dead manifests, and what else goes before the shards.
-    Unlink(UnlinkWork),
-    /// Delete what a shard's plan names.
-    Sweep(SweepWork),
+    /// Remove one file of the sealed plan's that goes before the shards: links of dead manifests, dangling links, uploads.
+    /// Which one it is says the sealed plan, by the task's id.
+    Unlink,
+    /// Delete what a shard's sealed plan names. Which shard it is says the sealed plan, by the task's id.
+    Sweep,
+}
+
+impl Work {
+    /// The kind of work.
+    #[must_use]
+    pub fn kind(&self) -> WorkKind {
+        match self {
+            Self::Mark(_) => WorkKind::Mark,
+            Self::Plan(_) => WorkKind::Plan,
+            Self::Unlink => WorkKind::Unlink,
+            Self::Sweep => WorkKind::Sweep,
+        }
+    }
+
+    /// Whether it deletes anything of the registry.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        match self {
+            Self::Mark(_) | Self::Plan(_) => false,
+            Self::Unlink | Self::Sweep => true,
+        }
+    }
+}
+
+/// Kinds of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkKind {
+    /// [`Work::Mark`].
+    Mark,
+    /// [`Work::Plan`].
+    Plan,
+    /// [`Work::Unlink`].
+    Unlink,
+    /// [`Work::Sweep`].
+    Sweep,
+}
+
+impl Label for WorkKind {
+    const NAME: &'static str = "kind";
+    const ALL: &'static [Self] = &[Self::Mark, Self::Plan, Self::Unlink, Self::Sweep];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::Plan => "plan",
+            Self::Unlink => "unlink",
+            Self::Sweep => "sweep",
+        }
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Mark => "list a range of repositories, read their manifests",
+            Self::Plan => "list a shard, decide per blob",
+            Self::Unlink => "delete links, and what else goes before the blobs",
+            Self::Sweep => "delete a shard's blobs",
+        }
+    }
 }
 
 /// A range of the `repositories/` key space, cut between repositories.
@@ -91,8 +153,8 @@ pub struct MarkRules {
     /// Whether repositories with revisions and without any tag are what they seem, and no sign of tags that
     /// are kept elsewhere (Harbor).
     pub accept_untagged_repositories: bool,
-    /// Where the run carries out a reviewed plan: its removals. What they do not name is not dead.
-    pub reviewed: Option<Vec<FileRef>>,
+    /// Where the run carries out a reviewed plan: the list of its files of removals. What they do not name is not dead.
+    pub reviewed: Option<FileRef>,
 }
 
 /// Work of [`Work::Mark`].
@@ -123,35 +185,22 @@ pub struct PlanWork {
     pub filter: Option<FileRef>,
     /// Young is what the store says was modified at this time or later (R4).
     pub cutoff: Timestamp,
-    /// Where the run carries out a reviewed plan: its parts for this shard. What they do not name stays.
-    pub reviewed: Option<Vec<FileRef>>,
-}
-
-/// Work of [`Work::Unlink`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnlinkWork {
-    /// Parts of the sealed plan.
-    pub parts: Vec<FileRef>,
-}
-
-/// Work of [`Work::Sweep`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SweepWork {
-    /// The shard.
-    pub shard: Shard,
-    /// Its parts of the sealed plan. Layer links to what they name are gone by now (R6).
-    pub parts: Vec<FileRef>,
+    /// Where the run carries out a reviewed plan: the list of its parts for this shard. What they do not name stays.
+    pub reviewed: Option<FileRef>,
 }
 
 /// What became of one attempt at a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskReport {
-    /// [`MESSAGE_VERSION`].
-    pub version: u32,
     /// The task's id.
     pub task: String,
     /// The task's epoch.
     pub epoch: Epoch,
+    /// The worker that made the attempt. Empty for one of the coordinator's own process.
+    pub worker: String,
+    /// Requests to the registry's storage that the worker has made since its last report, and that the coordinator cannot
+    /// have counted.
+    pub requests: RequestCounts,
     /// What was found or done, or the error that ended the attempt.
     pub result: Result<Findings, String>,
 }
@@ -283,4 +332,30 @@ pub struct RemovedFindings {
     pub failed: u64,
     /// Whether it ended before all keys had been tried: the run is stopping.
     pub stopped: bool,
+}
+
+impl RemovedFindings {
+    /// Of an attempt that stopped before it did anything.
+    #[must_use]
+    pub fn stopped() -> Self {
+        Self {
+            stopped: true,
+            ..Self::default()
+        }
+    }
+
+    /// Adds another's to these.
+    pub fn add(&mut self, other: &Self) {
+        // Destructured, so that a new field cannot be forgotten.
+        let Self {
+            removed,
+            freed_bytes,
+            failed,
+            stopped,
+        } = *other;
+        self.removed += removed;
+        self.freed_bytes += freed_bytes;
+        self.failed += failed;
+        self.stopped |= stopped;
+    }
 }

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
-use hardprune_common::journal::{Batch, BatchEnd, Fate};
+use hardprune_common::journal::{BatchEnd, Fate, TaskJournal};
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::{Removal, RemovalKind};
+use hardprune_common::seal::{sweep_task, unlink_task};
 use hardprune_common::state::{FileRef, StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
-use crate::books::{EpochBooks, sweep_task, unlink_task};
+use crate::books::EpochBooks;
 use crate::run_record::RunRecord;
 
 /// Shards accounted for at once.
@@ -61,7 +62,7 @@ pub struct Accounts {
 struct TaskBooks<'b> {
     is_latest: bool,
     parts: &'b [FileRef],
-    batches: Option<&'b BTreeMap<Batch, BatchEnd>>,
+    batches: Option<&'b TaskJournal>,
 }
 
 /// What a part's removals have come to, by the journal.
@@ -163,11 +164,11 @@ async fn add_up_shard(
     Ok(accounts)
 }
 
-fn has_batches_of(part: usize, batches: Option<&BTreeMap<Batch, BatchEnd>>) -> bool {
+fn has_batches_of(part: usize, batches: Option<&TaskJournal>) -> bool {
     batches.is_some_and(|batches| batches.keys().any(|batch| batch.part == part))
 }
 
-fn states_of(part: usize, removals: usize, batches: Option<&BTreeMap<Batch, BatchEnd>>) -> Vec<State> {
+fn states_of(part: usize, removals: usize, batches: Option<&TaskJournal>) -> Vec<State> {
     let mut states = vec![State::NotDone; removals];
     for (batch, end) in batches
         .into_iter()
@@ -266,9 +267,11 @@ fn add(sum: &mut Accounts, other: Accounts) {
 
 #[cfg(test)]
 mod tests {
+    use hardprune_common::journal::Batch;
+
     use super::*;
 
-    fn batch(from: usize, to: usize, attempt: u32) -> Batch {
+    fn batch(from: usize, to: usize, attempt: u64) -> Batch {
         Batch {
             part: 0,
             from,

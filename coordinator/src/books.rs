@@ -5,7 +5,6 @@ use hardprune_common::run::Epoch;
 use hardprune_common::seal::{PlanDocument, plan_key};
 use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::store::Store;
-use hardprune_common::task::Scope;
 use hardprune_worker::settle_batches::{SettleError, settle_batches};
 
 use crate::run_record::RunRecord;
@@ -19,21 +18,6 @@ pub struct EpochBooks {
     pub plan: PlanDocument,
     /// What became of it, by task.
     pub journal: EpochJournal,
-}
-
-/// The id of the task that carries out a shard's plan.
-#[must_use]
-pub fn sweep_task(scope: &Scope) -> String {
-    match scope {
-        Scope::Shard(shard) => format!("sweep-{shard}"),
-        Scope::Stray(folder) => format!("sweep-stray-{folder}"),
-    }
-}
-
-/// The id of the task that carries out one file of removals.
-#[must_use]
-pub fn unlink_task(number: usize) -> String {
-    format!("unlink-{number:06}")
 }
 
 impl EpochBooks {
@@ -71,23 +55,6 @@ impl EpochBooks {
         }
         Ok(books)
     }
-
-    /// The parts of the plan that a task carried out.
-    fn parts_of(&self, task: &str) -> Option<&[FileRef]> {
-        let shard = self
-            .plan
-            .shards
-            .iter()
-            .find(|shard| sweep_task(&shard.scope) == task);
-        if let Some(shard) = shard {
-            return Some(&shard.findings.parts);
-        }
-        self.plan
-            .before_shards()
-            .enumerate()
-            .find(|(place, _)| unlink_task(*place) == task)
-            .map(|(_, file)| std::slice::from_ref(file))
-    }
 }
 
 /// Settles the open batches of all epochs of a run. The caller has made sure that no request of it is under way any more.
@@ -105,7 +72,7 @@ pub async fn settle_open_batches(
     let mut settled = 0;
     for books in EpochBooks::open_all(state, record).await? {
         for (task, batches) in &books.journal {
-            if let Some(parts) = books.parts_of(task) {
+            if let Some((_, parts)) = books.plan.parts_of(task) {
                 settled += settle_batches(registry, state, (&books.epoch, task), parts, batches).await?;
             }
         }

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use hardprune_common::health::HealthAddress;
 use hardprune_common::run::RunId;
+use hardprune_worker::logging::LogFormat;
+use hardprune_worker::nats_args::NatsArgs;
+
+use crate::deadline::Deadline;
 
 /// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
 /// parallel, and without ever deleting one that is still needed.
@@ -60,15 +65,6 @@ pub enum Command {
         /// The command that it is about, such as `delete` or `runs list`. Default: hardprune itself.
         command: Vec<String>,
     },
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// As lines for people.
-    Text,
-    /// As JSON, one document a line.
-    Json,
 }
 
 /// How the report is printed.
@@ -156,9 +152,38 @@ pub struct RunArgs {
     /// Keeps so many runs in the state store, this one among them. Of the older ones those stay that can be resumed.
     #[arg(long, value_name = "N", default_value_t = 20, env = "HARDPRUNE_KEEP_RUNS")]
     pub keep_runs: usize,
+    /// Stops in time to have ended when clocks of this machine's zone show this, the next time: 04:00. It can be resumed.
+    #[arg(long, value_name = "HH:MM", value_parser = Deadline::at, conflicts_with = "max_duration", env = "HARDPRUNE_DEADLINE")]
+    pub deadline: Option<Deadline>,
+    /// Stops in time to have ended so long after its start. It can be resumed.
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_MAX_DURATION")]
+    pub max_duration: Option<Duration>,
+    /// Serves /healthz, /readyz and /metrics at this address while it runs.
+    #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
+    pub health_addr: Option<HealthAddress>,
+    /// NATS, where `hardprune-worker` processes do the work.
+    #[command(flatten)]
+    pub nats: NatsArgs,
+    /// Replicas of the streams that are made in NATS.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5), env = "HARDPRUNE_NATS_REPLICAS", help_heading = "NATS")]
+    pub nats_replicas: u8,
+    /// A task that its worker does not speak of for so long is handed to another.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, hide = true)]
+    pub ack_wait: Duration,
+    /// How long the registry's lock is good for without being renewed.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, hide = true)]
+    pub lease: Duration,
     /// Fixes the filters' seed, so that a run can be repeated exactly.
     #[arg(long, value_name = "NUMBER", hide = true)]
     pub filter_seed: Option<u64>,
+}
+
+impl RunArgs {
+    /// When it is to have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.deadline.or(self.max_duration.map(Deadline::In))
+    }
 }
 
 /// Arguments of `check`.
@@ -212,6 +237,22 @@ pub enum RunsCommand {
     List(RunsListArgs),
     /// Prints a run's report again; of a run that was killed, what its journal says.
     Show(RunsShowArgs),
+    /// Lets workers delete nothing more until it is unpaused. The registry stays locked, and must stay read-only.
+    Pause(RunsControlArgs),
+    /// Lets a paused run go on.
+    Unpause(RunsControlArgs),
+    /// Stops a run: batches in flight end, it reports, and can be resumed.
+    Abort(RunsControlArgs),
+}
+
+/// Arguments of `runs pause|unpause|abort`.
+#[derive(Debug, Args)]
+pub struct RunsControlArgs {
+    /// The run.
+    pub run: RunId,
+    /// NATS, where the run's workers are.
+    #[command(flatten)]
+    pub nats: NatsArgs,
 }
 
 /// Where runs are looked for.
@@ -231,6 +272,9 @@ pub struct RunsListArgs {
     /// Where to look.
     #[command(flatten)]
     pub place: RunsPlace,
+    /// NATS: lists the runs that are known there, and the workers.
+    #[command(flatten)]
+    pub nats: NatsArgs,
 }
 
 /// Arguments of `runs show`.
@@ -244,6 +288,12 @@ pub struct RunsShowArgs {
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
+    /// Shows how far a run is that goes on over NATS, until it ends.
+    #[arg(long, requires = "nats")]
+    pub watch: bool,
+    /// NATS, for --watch.
+    #[command(flatten)]
+    pub nats: NatsArgs,
 }
 
 /// The command, for completion scripts and the manual page.

@@ -3,16 +3,19 @@
 //! A task whose attempt failed is handed out again, a bounded number of times (R10); what then still fails is named,
 //! and the stage decides what that means.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
+use hardprune_common::clock;
 use hardprune_common::queue::{QueueClosed, TaskPublisher};
 use hardprune_common::run::Epoch;
-use hardprune_common::task::{Findings, MESSAGE_VERSION, Task, Work};
+use hardprune_common::store::RequestCounts;
+use hardprune_common::task::{Findings, MESSAGE_VERSION, RemovedFindings, Task, TaskReport, Work};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Recorded errors after which a task is given up. Stores have retried on their own by then.
-const MOST_ERRORS: u32 = 2;
+use crate::metrics::CoordinatorMetrics;
 
 /// Why a stage ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -49,29 +52,51 @@ pub struct Dispatcher<'d> {
     queue: &'d dyn TaskPublisher,
     epoch: Epoch,
     registry: String,
+    state: String,
     stop: CancellationToken,
+    metrics: CoordinatorMetrics,
+    tally: Mutex<Tally>,
+}
+
+/// What reports said of those who made them.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Workers that were heard of.
+    pub workers: BTreeSet<String>,
+    /// Requests of theirs to the registry's storage.
+    pub requests: RequestCounts,
+}
+
+/// A task that is under way.
+struct Open {
+    task: Task,
+    errors: u32,
 }
 
 impl<'d> Dispatcher<'d> {
-    /// Makes a dispatcher.
+    /// Makes a dispatcher of tasks on a registry whose runs are kept in a state store, both named by their identities.
     pub fn new(
         queue: &'d dyn TaskPublisher,
         epoch: Epoch,
-        registry: String,
+        (registry, state): (String, String),
         stop: CancellationToken,
+        metrics: CoordinatorMetrics,
     ) -> Self {
         Self {
             queue,
             epoch,
             registry,
+            state,
             stop,
+            metrics,
+            tally: Mutex::default(),
         }
     }
 
-    /// The epoch whose tasks it hands out.
+    /// What the reports so far said of those who made them.
     #[must_use]
-    pub fn epoch(&self) -> &Epoch {
-        &self.epoch
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Does tasks until none is left; `take` gets the findings of each, and may return more tasks.
@@ -95,7 +120,7 @@ impl<'d> Dispatcher<'d> {
                 Err(FailedTask { task, error }) => {
                     return Err(DispatchError::Poisoned {
                         task,
-                        errors: MOST_ERRORS,
+                        errors: self.queue.most_errors(),
                         error,
                     });
                 }
@@ -104,8 +129,9 @@ impl<'d> Dispatcher<'d> {
         Ok(())
     }
 
-    /// Does tasks that delete. They end by themselves when the run is to stop, and every one of them is waited for:
-    /// what they did is in their journals. Returns those that were given up.
+    /// Does tasks that delete. They end by themselves when the run is to stop, and every one of them that a worker has in hand
+    /// then is waited for: what they did is in their journals. `take` gets the findings of those that reported; tasks
+    /// that nobody will do any more have stopped. Returns those that were given up.
     ///
     /// # Errors
     ///
@@ -113,23 +139,46 @@ impl<'d> Dispatcher<'d> {
     pub async fn wait_for_all(
         &self,
         tasks: Vec<(String, Work)>,
-        mut take: impl FnMut(Findings),
+        mut take: impl FnMut(RemovedFindings),
     ) -> Result<Vec<FailedTask>, DispatchError> {
         let mut open = self.publish_all(tasks).await?;
         let mut given_up = Vec::new();
+        let mut take_next = |result| match result {
+            Ok(Findings::Removed(findings)) => take(findings),
+            Ok(Findings::Mark(_) | Findings::Plan(_)) => {}
+            Err(failed) => given_up.push(failed),
+        };
         while !open.is_empty() {
-            match self.next_result(&mut open).await? {
-                (_, Ok(findings)) => take(findings),
-                (_, Err(failed)) => given_up.push(failed),
+            tokio::select! {
+                next = self.next_result(&mut open) => take_next(next?.1),
+                () = self.stop.cancelled() => break,
+            }
+        }
+        if !open.is_empty() {
+            let halted = self.queue.halt(open.keys().cloned().collect()).await?;
+            let unknown = open.len() - halted.in_hand.len();
+            open.retain(|id, _| halted.in_hand.contains(id));
+            let until = halted.at_most.map(|longest| clock::monotonic_now() + longest);
+            while !open.is_empty() {
+                let next = self.next_result(&mut open);
+                let next = match until {
+                    Some(until) => tokio::time::timeout_at(until.into(), next).await,
+                    None => Ok(next.await),
+                };
+                match next {
+                    Ok(next) => take_next(next?.1),
+                    // Their workers are gone. What they sent has ended by now, and settling looks what became of it (R5).
+                    Err(_) => break,
+                }
+            }
+            if unknown + open.len() > 0 {
+                take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
             }
         }
         Ok(given_up)
     }
 
-    async fn publish_all(
-        &self,
-        tasks: Vec<(String, Work)>,
-    ) -> Result<HashMap<String, (Task, u32)>, QueueClosed> {
+    async fn publish_all(&self, tasks: Vec<(String, Work)>) -> Result<HashMap<String, Open>, QueueClosed> {
         let mut open = HashMap::new();
         for (id, work) in tasks {
             let task = Task {
@@ -137,10 +186,11 @@ impl<'d> Dispatcher<'d> {
                 id: id.clone(),
                 epoch: self.epoch.clone(),
                 registry: self.registry.clone(),
+                state: self.state.clone(),
                 work,
             };
             self.queue.publish(task.clone()).await?;
-            open.insert(id, (task, 0));
+            open.insert(id, Open { task, errors: 0 });
         }
         Ok(open)
     }
@@ -148,38 +198,40 @@ impl<'d> Dispatcher<'d> {
     /// Waits until a task is done or given up.
     async fn next_result(
         &self,
-        open: &mut HashMap<String, (Task, u32)>,
+        open: &mut HashMap<String, Open>,
     ) -> Result<(Task, Result<Findings, FailedTask>), QueueClosed> {
         loop {
             let report = self.queue.next_report().await?;
+            self.count(&report);
             // A report of another epoch, or of a task that is done already, says nothing new.
-            let Some((task, errors)) = open.get_mut(&report.task).filter(|_| report.epoch == self.epoch)
-            else {
+            let Entry::Occupied(mut entry) = open.entry(report.task) else {
                 continue;
             };
-            match report.result {
-                Ok(findings) => {
-                    let task = task.clone();
-                    open.remove(&report.task);
-                    return Ok((task, Ok(findings)));
-                }
-                Err(error) => {
-                    *errors += 1;
-                    warn!(task = report.task, error, errors, "a task failed");
-                    if *errors >= MOST_ERRORS || self.stop.is_cancelled() {
-                        let task = task.clone();
-                        open.remove(&report.task);
-                        return Ok((
-                            task,
-                            Err(FailedTask {
-                                task: report.task,
-                                error,
-                            }),
-                        ));
-                    }
-                    self.queue.publish(task.clone()).await?;
-                }
+            if report.epoch != self.epoch {
+                continue;
             }
+            let error = match report.result {
+                Ok(findings) => return Ok((entry.remove().task, Ok(findings))),
+                Err(error) => error,
+            };
+            let errors = entry.get().errors + 1;
+            warn!(task = entry.key(), error, errors, "a task failed");
+            self.metrics.task_error();
+            if errors >= self.queue.most_errors() || self.stop.is_cancelled() {
+                let (id, open) = entry.remove_entry();
+                self.metrics.task_poisoned();
+                return Ok((open.task, Err(FailedTask { task: id, error })));
+            }
+            entry.get_mut().errors = errors;
+            self.queue.publish(entry.get().task.clone()).await?;
+        }
+    }
+
+    fn count(&self, report: &TaskReport) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.requests = tally.requests.plus(report.requests);
+        if !report.worker.is_empty() && !tally.workers.contains(&report.worker) {
+            tally.workers.insert(report.worker.clone());
         }
     }
 }

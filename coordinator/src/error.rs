@@ -1,5 +1,6 @@
 //! What can end a run, and the exit status that belongs to it.
 
+use hardprune_common::nats::NatsError;
 use hardprune_common::run::RunId;
 use hardprune_common::state::StateError;
 use hardprune_common::store::StoreError;
@@ -46,6 +47,9 @@ pub enum RunError {
     /// There is no sealed plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// NATS.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// A run's books could not be settled.
     #[error(transparent)]
     Settle(#[from] SettleError),
@@ -95,6 +99,8 @@ impl RunError {
             Self::Lock(LockError::NotHonoured { .. }) => ExitStatus::Refused,
             Self::Preflight(PreflightError::NoRegistry { .. }) => ExitStatus::Usage,
             Self::Store(error) | Self::Preflight(PreflightError::Store(error)) => of_store(error),
+            Self::Nats(NatsError::Request { .. }) => ExitStatus::Failed,
+            Self::Nats(_) => ExitStatus::Usage,
             _ => ExitStatus::Failed,
         }
     }

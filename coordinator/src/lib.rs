@@ -4,17 +4,19 @@
 pub mod accounts;
 pub mod books;
 pub mod cli;
+mod control;
 mod dangling;
+pub mod deadline;
 mod demo;
 pub mod dispatch;
 pub mod error;
 pub mod exit_status;
 pub mod human;
 pub mod lock_registry;
-mod logging;
 mod manual_page;
 pub mod mark;
-mod metrics_file;
+pub mod metrics;
+pub mod metrics_file;
 pub mod open_stores;
 pub mod outputs;
 pub mod plan;
@@ -24,20 +26,24 @@ pub mod prune;
 pub mod registry_config;
 pub mod report;
 pub mod retention;
+pub mod reviewed;
 pub mod run;
 pub mod run_record;
 mod runs;
 pub mod seal;
+mod serve_metrics;
 pub mod settle;
 mod signals;
 pub mod spool;
 pub mod sweep;
+pub mod transport;
 pub mod unlink;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use hardprune_worker::logging;
 
 use crate::cli::{Cli, Command};
 use crate::error::RunError;

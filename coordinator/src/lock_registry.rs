@@ -2,15 +2,16 @@
 //! back.
 //!
 //! Upholds R10 and R11: the lock is changed by compare-and-set; when it cannot be renewed in time everything stops.
-//! On a filesystem an advisory file lock says at once whether the owner still lives; elsewhere its lease has to pass.
+//! On a filesystem an advisory file lock says at once whether the owner still lives; elsewhere, and where workers of other
+//! processes delete for it, its lease has to pass.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hardprune_common::authority::DELETE_TIMEOUT;
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
-use hardprune_common::lock::{LEASE, LOCK_KEY, LockDocument};
+use hardprune_common::lock::{LOCK_KEY, LockDocument, delete_timeout, renew_every};
+use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
 use hardprune_common::store::{
     DeleteBatch, ExclusiveLock, KeyOutcome, ObjectVersion, PutCondition, Store, StoreError,
@@ -20,10 +21,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::metrics::CoordinatorMetrics;
+
 /// The file that a process holds an advisory lock on.
 const ADVISORY_KEY: &str = "hardprune/lock";
 const LARGEST_LOCK: u64 = 1 << 20;
-const RENEW_EVERY: Duration = Duration::from_secs(15);
+const OWN_FILES_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why the registry cannot be owned.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +75,26 @@ pub enum LockError {
         /// What is wrong with it.
         problem: String,
     },
+    /// It was ours, and was not renewed in time.
+    #[error("{registry}: the lock of this run lapsed at {lapsed}; what it had sealed deletes nothing more")]
+    Lapsed {
+        /// The registry.
+        registry: String,
+        /// When.
+        lapsed: jiff::Timestamp,
+    },
     /// The store failed.
     #[error("the registry cannot be locked: {0}")]
     Store(#[from] StoreError),
+}
+
+/// What a lock is taken for.
+#[derive(Debug, Clone, Copy)]
+pub struct LockTerms {
+    /// How long it is good for without being renewed.
+    pub lease: Duration,
+    /// Whether other processes will delete for its owner.
+    pub workers_elsewhere: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +109,7 @@ pub struct RegistryLock {
     registry: Arc<dyn Store>,
     held: Arc<Mutex<Held>>,
     renewing: JoinHandle<()>,
+    metrics: CoordinatorMetrics,
     // Ends with the process, however it ends.
     _advisory: Option<ExclusiveLock>,
 }
@@ -102,6 +123,8 @@ impl RegistryLock {
     pub async fn take(
         registry: Arc<dyn Store>,
         epoch: &Epoch,
+        terms: LockTerms,
+        metrics: CoordinatorMetrics,
         stop: CancellationToken,
     ) -> Result<Self, LockError> {
         let advisory = match registry.lock_exclusively(ADVISORY_KEY).await {
@@ -116,6 +139,7 @@ impl RegistryLock {
             }
             Err(error) => return Err(error.into()),
         };
+        let asked = clock::monotonic_now();
         let now = registry.now().await?;
         let document = LockDocument {
             version: 1,
@@ -123,8 +147,10 @@ impl RegistryLock {
             owner: owner(),
             since: now,
             renewed: now,
-            lease_seconds: u32::try_from(LEASE.as_secs()).unwrap_or(u32::MAX),
+            lease_seconds: u32::try_from(terms.lease.as_secs()).unwrap_or(u32::MAX),
             sealed_plan: None,
+            stage: None,
+            workers_elsewhere: terms.workers_elsewhere,
         };
         let version = match read_lock(&*registry).await? {
             None => {
@@ -134,9 +160,7 @@ impl RegistryLock {
                 write_lock(&*registry, &document, PutCondition::IfAbsent).await
             }
             Some((found, version)) => {
-                // R5: the predecessor's requests must have ended. With the advisory lock they ended with it.
-                let ended = clock::later(found.lapses(), DELETE_TIMEOUT);
-                if advisory.is_none() && now < ended {
+                if may_be_at_work(&found, advisory.is_some(), now) {
                     return Err(held_by(&*registry, &found));
                 }
                 warn!(owner = found.owner, run = %found.epoch.run, since = %found.since, "takes over the lock of a run that died");
@@ -153,29 +177,38 @@ impl RegistryLock {
             Err(error) => return Err(error.into()),
         };
         let held = Arc::new(Mutex::new(Held { document, version }));
-        let renewing = tokio::spawn(renew(Arc::clone(&registry), Arc::clone(&held), stop));
+        metrics.lock_renewed(asked, terms.lease);
+        let renewing = tokio::spawn(renew(
+            Arc::clone(&registry),
+            Arc::clone(&held),
+            metrics.clone(),
+            stop,
+        ));
         Ok(Self {
             registry,
             held,
             renewing,
+            metrics,
             _advisory: advisory,
         })
     }
 
-    /// Writes the sha256 of the sealed plan into the lock: from now on it may be carried out.
+    /// Writes the sha256 of the sealed plan into the lock, and how far it may be carried out from now on (R6).
     ///
     /// # Errors
     ///
     /// A lock that was lost, or a store that fails.
-    pub async fn allow(&self, sealed_plan: Digest) -> Result<(), StoreError> {
+    pub async fn allow(&self, sealed_plan: Digest, stage: RemovalStage) -> Result<(), LockError> {
         let mut held = self.held.lock().await;
         held.document.sealed_plan = Some(sealed_plan);
+        held.document.stage = Some(stage);
         rewrite(&*self.registry, &mut held).await
     }
 
     /// Gives the lock back, if it is still ours.
     pub async fn give_back(self) {
         self.renewing.abort();
+        self.metrics.lock_given_back();
         let mut held = self.held.lock().await;
         // Written once more, by compare-and-set: only who still owns it may remove it.
         held.document.sealed_plan = None;
@@ -193,22 +226,43 @@ impl RegistryLock {
     }
 }
 
-async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
+async fn renew(
+    registry: Arc<dyn Store>,
+    held: Arc<Mutex<Held>>,
+    metrics: CoordinatorMetrics,
+    stop: CancellationToken,
+) {
+    let (lease, workers_elsewhere) = {
+        let document = &held.lock().await.document;
+        (document.lease(), document.workers_elsewhere)
+    };
+    let mut is_revoked = false;
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(renew_every(lease)) => {}
+            // Workers that cannot be told to halt read it here.
+            () = stop.cancelled(), if workers_elsewhere && !is_revoked => is_revoked = true,
+        }
         let mut held = held.lock().await;
+        if is_revoked {
+            held.document.sealed_plan = None;
+        }
+        let lapses = held.document.lapses();
+        let asked = clock::monotonic_now();
         match rewrite(&*registry, &mut held).await {
-            Ok(()) => {}
-            Err(StoreError::ConditionNotMet { .. }) => {
-                error!("the registry's lock was taken by another; stops");
+            Ok(()) => metrics.lock_renewed(asked, lease),
+            Err(
+                problem @ (LockError::Lapsed { .. } | LockError::Store(StoreError::ConditionNotMet { .. })),
+            ) => {
+                error!(%problem, "the registry's lock is lost; stops");
                 return stop.cancel();
             }
             Err(problem) => {
+                metrics.lock_renewal_failed();
                 // Whoever deletes looks at the lease itself; here the epoch ends before it has passed.
-                let lapses = held.document.lapses();
                 let now = registry.now().await.unwrap_or_else(|_| clock::machine_now());
                 warn!(%problem, %lapses, "the registry's lock could not be renewed");
-                if clock::later(now, RENEW_EVERY + DELETE_TIMEOUT) >= lapses {
+                if clock::later(now, renew_every(lease) + delete_timeout(lease)) >= lapses {
                     error!("the registry's lock is about to lapse; stops");
                     return stop.cancel();
                 }
@@ -217,25 +271,29 @@ async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: Cancellat
     }
 }
 
-async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), StoreError> {
-    held.document.renewed = registry.now().await?;
+async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), LockError> {
+    let mut document = held.document.clone();
+    document.renewed = registry.now().await?;
+    // R11: even if nobody took it since, somebody could have, and written.
+    if document.renewed >= held.document.lapses() {
+        return Err(LockError::Lapsed {
+            registry: registry.identity().to_owned(),
+            lapsed: held.document.lapses(),
+        });
+    }
     let condition = PutCondition::IfUnchanged(held.version.clone());
-    match write_lock(registry, &held.document, condition).await {
-        Ok(version) => {
-            held.version = version;
-            Ok(())
-        }
+    let version = match write_lock(registry, &document, condition).await {
+        Ok(version) => version,
         Err(error) => {
             // Our own write may have happened without an answer: then the lock says exactly what we wrote.
             match read_lock(registry).await {
-                Ok(Some((found, version))) if found == held.document => {
-                    held.version = version;
-                    Ok(())
-                }
-                _ => Err(error),
+                Ok(Some((found, version))) if found == document => version,
+                _ => return Err(error.into()),
             }
         }
-    }
+    };
+    *held = Held { document, version };
+    Ok(())
 }
 
 async fn read_lock(registry: &dyn Store) -> Result<Option<(LockDocument, ObjectVersion)>, LockError> {
@@ -287,7 +345,7 @@ async fn prove_conditions(registry: &dyn Store, epoch: &Epoch) -> Result<(), Loc
 
 async fn remove_own(registry: &dyn Store, key: &str) -> Result<(), String> {
     let batch =
-        DeleteBatch::own_files(vec![key.to_owned()], DELETE_TIMEOUT).map_err(|error| error.to_string())?;
+        DeleteBatch::own_files(vec![key.to_owned()], OWN_FILES_TIMEOUT).map_err(|error| error.to_string())?;
     match registry.delete(batch).await.as_slice() {
         [KeyOutcome::Deleted] => Ok(()),
         outcomes => Err(format!("{outcomes:?}")),
@@ -301,13 +359,21 @@ fn held_by(registry: &dyn Store, found: &LockDocument) -> LockError {
         run: found.epoch.run.to_string(),
         since: found.since,
         renewed: found.renewed,
-        lapses: clock::later(found.lapses(), DELETE_TIMEOUT),
+        lapses: found.requests_end(),
     }
 }
 
-fn owner() -> String {
+/// Names this process: host and number.
+#[must_use]
+pub fn owner() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("process {} on {host}", std::process::id())
+}
+
+/// Whether an owner that left its lock, or its workers, may still be at work (R5). With the advisory lock in hand the owner
+/// itself is not.
+fn may_be_at_work(found: &LockDocument, has_advisory: bool, now: jiff::Timestamp) -> bool {
+    (!has_advisory || found.workers_elsewhere) && now < found.requests_end()
 }
 
 /// Who may be at work on a registry, without taking its lock. `None` where nobody can be: there is no lock, its owner has
@@ -320,12 +386,11 @@ pub async fn owner_of(registry: &dyn Store) -> Result<Option<String>, LockError>
     let Some((document, _)) = read_lock(registry).await? else {
         return Ok(None);
     };
-    match registry.lock_exclusively(ADVISORY_KEY).await {
-        Ok(Some(_)) => return Ok(None),
-        Ok(None) => {}
+    let advisory = match registry.lock_exclusively(ADVISORY_KEY).await {
+        Ok(advisory) => advisory,
         Err(StoreError::ConditionNotMet { .. }) => return Ok(Some(document.owner)),
         Err(error) => return Err(error.into()),
-    }
-    let ended = clock::later(document.lapses(), DELETE_TIMEOUT);
-    Ok((registry.now().await? < ended).then_some(document.owner))
+    };
+    let now = registry.now().await?;
+    Ok(may_be_at_work(&document, advisory.is_some(), now).then_some(document.owner))
 }

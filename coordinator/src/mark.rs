@@ -11,6 +11,7 @@ use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::{Findings, KeyRange, MarkRules, MarkWork, Work};
 
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
 
 /// Folders looked into at once while cutting.
@@ -91,7 +92,7 @@ pub async fn mark(
             }),
         )
     };
-    let stage = progress.stage("mark", ranges.len() as u64, "ranges");
+    let stage = progress.stage(Stage::Mark, ranges.len() as u64, "ranges");
     let first = ranges.into_iter().map(&mut task).collect();
     dispatcher
         .finish_all(first, |done, findings| {

@@ -1,11 +1,13 @@
 //! Plan, the coordinator's part: one task for each shard of the sealed mark, and the sealed plan of what they found.
 
-use hardprune_common::seal::{PlanDocument, SealError, SealedMark, SealedPlan, ShardPlan};
-use hardprune_common::state::{FileRef, StateStore};
+use hardprune_common::seal::{SealError, SealedMark, SealedPlan, ShardPlan};
+use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::task::{Findings, PlanWork, Scope, Work};
 
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
+use crate::reviewed::ReviewedPlan;
 
 /// Why there is no sealed plan.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,9 @@ pub enum PlanError {
     /// A shard could not be planned.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
+    /// What a task is to go by could not be written.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The plan could not be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -27,20 +32,25 @@ pub async fn plan(
     dispatcher: &Dispatcher<'_>,
     state: &StateStore,
     mark: &SealedMark,
-    reviewed: Option<&PlanDocument>,
+    reviewed: Option<&ReviewedPlan>,
     progress: &Progress,
 ) -> Result<SealedPlan, PlanError> {
     let document = mark.document();
     let mut tasks: Vec<(String, Work)> = Vec::new();
     for filter in &document.filters {
         let scope = Scope::Shard(filter.shard.clone());
+        let id = format!("plan-{}", filter.shard);
+        let reviewed = match reviewed {
+            Some(plan) => Some(plan.list_parts(state, &id, &scope).await?),
+            None => None,
+        };
         let work = PlanWork {
-            reviewed: reviewed.map(|plan| reviewed_parts(plan, &scope)),
             scope,
             filter: Some(filter.filter.clone()),
             cutoff: document.cutoff,
+            reviewed,
         };
-        tasks.push((format!("plan-{}", filter.shard), Work::Plan(work)));
+        tasks.push((id, Work::Plan(work)));
     }
     for (number, folder) in document.stray_folders.iter().enumerate() {
         let work = PlanWork {
@@ -51,7 +61,7 @@ pub async fn plan(
         };
         tasks.push((format!("plan-stray-{number}"), Work::Plan(work)));
     }
-    let stage = progress.stage("plan", tasks.len() as u64, "shards");
+    let stage = progress.stage(Stage::Plan, tasks.len() as u64, "shards");
     let mut shards = Vec::new();
     dispatcher
         .finish_all(tasks, |task, findings| {
@@ -72,11 +82,4 @@ pub async fn plan(
         Scope::Stray(folder) => (1, folder.clone()),
     });
     Ok(SealedPlan::seal(mark, shards, state).await?)
-}
-
-fn reviewed_parts(plan: &PlanDocument, scope: &Scope) -> Vec<FileRef> {
-    let of_scope = plan.shards.iter().filter(|shard| shard.scope == *scope);
-    of_scope
-        .flat_map(|shard| shard.findings.parts.iter().cloned())
-        .collect()
 }

@@ -2,23 +2,31 @@
 
 use std::sync::Arc;
 
-use hardprune_common::run::{Epoch, RunId};
-use hardprune_common::seal::{PlanDocument, plan_key};
-use hardprune_common::state::{FileRef, StateError, StateStore, run_folder};
+use hardprune_common::lock::delete_timeout;
+use hardprune_common::nats::{self, Nats};
+use hardprune_common::run::RunId;
+use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::Store;
 use hardprune_common::store::location::StorageLocation;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{OutputFormat, Resume, RunArgs};
+use crate::deadline::zoned_now;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
+use crate::lock_registry::owner;
 use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
 use crate::registry_config::{DescriptorCache, RegistryStorage};
 use crate::report::Report;
+use crate::reviewed::ReviewedPlan;
 use crate::run::Run;
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
+use crate::serve_metrics::Metrics;
+use crate::transport::Elsewhere;
 use crate::{metrics_file, print, signals};
 
 /// Tasks done at once: enough to keep a cloud store's requests in flight busy, and a disk with a cold cache, which serves many
@@ -63,10 +71,13 @@ pub async fn prune(
         metrics: args.metrics_file.clone(),
     };
     outputs.prepare()?;
+    let metrics = Metrics::register()?;
+    let readiness = metrics.serve(args.health_addr).await?;
     let stop = signals::stop_on_signal()?;
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
     let concurrency = args.registry.concurrency;
+    let elsewhere = elsewhere(mode, &args).await?;
     let registry = named.open()?;
     preflight(&*registry).await?;
     let state = match (&args.registry.state, mode) {
@@ -84,10 +95,12 @@ pub async fn prune(
         None if mode == Mode::Delete => note_where(record.run, &named.location.display()).await,
         None => {}
     }
-    let progress = Progress::on_standard_error();
+    metrics.coordinator.count_requests_of(&registry);
+    let progress = Progress::on_standard_error(metrics.coordinator.clone());
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
+    let deadline = watch_deadline(&args, &progress, &stop)?;
     let reviewed = match record.options.plan {
-        Some(plan) => Some(reviewed_plan(&state, &*registry, record.run, plan).await?),
+        Some(plan) => Some(ReviewedPlan::take_over(&state, &*registry, record.run, plan).await?),
         None => None,
     };
     let run = Run {
@@ -100,14 +113,20 @@ pub async fn prune(
         registry: Arc::clone(&registry),
         state,
         record,
+        elsewhere,
+        lease: args.lease,
+        deadline,
         reviewed,
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,
         progress,
+        worker_metrics: metrics.worker.clone(),
         stop,
     };
+    readiness.set_ready();
     let (report, status) = run.execute().await?;
+    metrics.coordinator.run_ended(report.finished, status);
     let written = match &outputs.metrics {
         Some(path) => metrics_file::write(path, &report),
         None => Ok(()),
@@ -124,6 +143,44 @@ pub async fn prune(
         }
         result => result.map(|()| status),
     }
+}
+
+/// Connects to NATS, where its workers are to do the tasks, and sets up what that needs.
+async fn elsewhere(mode: Mode, args: &RunArgs) -> Result<Option<Elsewhere>, RunError> {
+    let Some(settings) = args.nats.settings(&format!("hardprune, {}", owner()))? else {
+        return Ok(None);
+    };
+    if mode == Mode::Check && args.registry.state.is_none() {
+        return Err(RunError::Usage(
+            "a check keeps its run in your own state folder, which workers cannot reach: name a place that they can, with \
+             --state URL (a bucket, or a folder that all share)"
+                .to_owned(),
+        ));
+    }
+    let nats = Nats::connect(&settings).await?;
+    nats::set_up(&nats, args.nats_replicas.into()).await?;
+    Ok(Some(Elsewhere {
+        nats,
+        ack_wait: args.ack_wait,
+    }))
+}
+
+/// Works out when the run is to have ended, says it, and stops it in time.
+fn watch_deadline(
+    args: &RunArgs,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Option<Timestamp>, RunError> {
+    let Some(deadline) = args.deadline() else {
+        return Ok(None);
+    };
+    let now = zoned_now();
+    let due = deadline
+        .due(&now, delete_timeout(args.lease))
+        .map_err(|error| RunError::Usage(format!("the deadline cannot be worked out: {error}")))?;
+    progress.say(&due.describe(&now));
+    due.watch(stop.clone());
+    Ok(Some(due.timestamp()))
 }
 
 /// Prints a report on standard output.
@@ -245,69 +302,6 @@ pub async fn load_record(state: &StateStore, run: RunId) -> Result<RunRecord, Ru
         }),
         result => Ok(result?),
     }
-}
-
-/// Finds the plan of a reviewed check, and copies its files into the state of the run that carries it out, where the
-/// workers look.
-async fn reviewed_plan(
-    state: &StateStore,
-    registry: &dyn Store,
-    run: RunId,
-    plan: RunId,
-) -> Result<PlanDocument, RunError> {
-    let mut source = state.clone();
-    let record = match load_record(state, plan).await {
-        Err(RunError::NoSuchRun { .. }) => {
-            source = user_state()?;
-            load_record(&source, plan).await?
-        }
-        result => result?,
-    };
-    if record.registry != registry.identity() {
-        let detail = format!(
-            "the plan of run {plan} is for {}, not for {}",
-            record.registry,
-            registry.identity()
-        );
-        return Err(RunError::Usage(detail));
-    }
-    let sealed = record
-        .epochs
-        .last()
-        .and_then(|epoch| Some((epoch.number, epoch.sealed_plan?)));
-    let Some((number, sha256)) = sealed else {
-        return Err(RunError::Usage(format!(
-            "run {plan} has no sealed plan: it did not get that far"
-        )));
-    };
-    let file = FileRef {
-        key: plan_key(&Epoch { run: plan, number }),
-        sha256,
-        size: 0,
-        items: 1,
-    };
-    let bytes = source.read(&file).await?;
-    let mut document: PlanDocument = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
-        key: file.key,
-        problem: error.to_string(),
-    })?;
-    let shards = document.shards.iter_mut();
-    let files = document
-        .unlink
-        .iter_mut()
-        .chain(&mut document.dangling)
-        .chain(shards.flat_map(|shard| &mut shard.findings.parts));
-    for (place, file) in files.enumerate() {
-        let bytes = source.read(file).await?;
-        *file = state
-            .write(
-                &format!("{}reviewed/{place}.jsonl", run_folder(run)),
-                bytes,
-                file.items,
-            )
-            .await?;
-    }
-    Ok(document)
 }
 
 /// The command that deletes what a check found: this one, with `delete`.

@@ -33,6 +33,19 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// Its name, as the report has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Blobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobCounts {
@@ -206,7 +219,13 @@ impl Report {
                 ..FilterFigures::default()
             },
             shards: 0,
-            workers: 1,
+            workers: record
+                .epochs
+                .iter()
+                .map(|epoch| epoch.workers)
+                .max()
+                .unwrap_or(1)
+                .max(1),
             requests: record
                 .epochs
                 .iter()

@@ -2,38 +2,40 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::failpoint;
 use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::{Problem, ProblemKind};
-use hardprune_common::queue::{InProcessPublisher, in_process};
+use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
 use hardprune_common::state::StateStore;
 use hardprune_common::store::{Store, Versioning};
 use hardprune_common::task::MarkRules;
-use hardprune_worker::context::WorkerContext;
-use hardprune_worker::run_task::work;
-use tokio::task::JoinSet;
+use hardprune_worker::metrics::WorkerMetrics;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::accounts::Accounts;
 use crate::books;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::human;
-use crate::lock_registry::RegistryLock;
+use crate::lock_registry::{LockTerms, RegistryLock};
+use crate::metrics::Stage;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::report::{Outcome, Report, Seconds};
+use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
 use crate::seal::{SealOptions, seal, survey_blob_space};
 use crate::settle::Settled;
 use crate::sweep::sweep;
+use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
 use crate::{mark, plan, retention, settle};
 
@@ -50,8 +52,14 @@ pub struct Run {
     pub state: StateStore,
     /// What it is.
     pub record: RunRecord,
+    /// The workers of other processes that do its tasks. `None`: this process does them.
+    pub elsewhere: Option<Elsewhere>,
+    /// How long the registry's lock is good for without being renewed.
+    pub lease: Duration,
+    /// When it stops.
+    pub deadline: Option<Timestamp>,
     /// The reviewed plan that it carries out, its files copied into this run's state.
-    pub reviewed: Option<PlanDocument>,
+    pub reviewed: Option<ReviewedPlan>,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -64,6 +72,8 @@ pub struct Run {
     pub keep_runs: usize,
     /// Where progress is shown.
     pub progress: Progress,
+    /// What the workers of this process count, where they do the tasks.
+    pub worker_metrics: WorkerMetrics,
     /// Ends the run.
     pub stop: CancellationToken,
 }
@@ -80,6 +90,8 @@ struct Found {
     held_back: bool,
     /// Whether a sweep ended before its end: the run is to stop, or has lost the lock (R11).
     stopped: bool,
+    /// What reports said of those who made them.
+    tally: Tally,
 }
 
 impl Run {
@@ -96,7 +108,12 @@ impl Run {
             Mode::Check => None,
             Mode::Delete => {
                 let registry = Arc::clone(&self.registry);
-                Some(RegistryLock::take(registry, &epoch, self.stop.clone()).await?)
+                let terms = LockTerms {
+                    lease: self.lease,
+                    workers_elsewhere: self.elsewhere.is_some(),
+                };
+                let metrics = self.progress.metrics().clone();
+                Some(RegistryLock::take(registry, &epoch, terms, metrics, self.stop.clone()).await?)
             }
         };
         let result = self.epoch(&epoch, lock.as_ref(), began).await;
@@ -125,10 +142,16 @@ impl Run {
             // As long as what they left open is there, or gone by them: after this run nobody could tell.
             settle::settle_dead_runs(self).await;
         }
+        let transport = Transport::open(self, epoch).await?;
         let mut found = Found::default();
-        let result = self.stages(epoch, lock, &mut found).await;
+        let result = self.stages(epoch, lock, &transport, &mut found).await;
         found.seconds.total = clock::since(began).as_secs_f64();
-        self.finish(found, result).await
+        let finished = self.finish(found, result).await;
+        let outcome = finished
+            .as_ref()
+            .map_or(Outcome::Failed, |(report, _)| report.outcome);
+        transport.end(outcome, self.progress.board()).await;
+        finished
     }
 
     /// The stages, in the order of the data.
@@ -136,18 +159,38 @@ impl Run {
         &mut self,
         epoch: &Epoch,
         lock: Option<&RegistryLock>,
+        transport: &Transport,
         found: &mut Found,
     ) -> Result<(), RunError> {
-        let (publisher, workers) = self.start_workers();
-        let registry_identity = self.registry.identity().to_owned();
-        let dispatcher = Dispatcher::new(&publisher, epoch.clone(), registry_identity, self.stop.clone());
+        let stores = (
+            self.registry.identity().to_owned(),
+            self.state.identity().to_owned(),
+        );
+        let dispatcher = Dispatcher::new(
+            transport.publisher(),
+            epoch.clone(),
+            stores,
+            self.stop.clone(),
+            self.progress.metrics().clone(),
+        );
+        let result = self.stages_of(epoch, lock, &dispatcher, found).await;
+        found.tally = dispatcher.tally();
+        result
+    }
 
+    async fn stages_of(
+        &mut self,
+        epoch: &Epoch,
+        lock: Option<&RegistryLock>,
+        dispatcher: &Dispatcher<'_>,
+        found: &mut Found,
+    ) -> Result<(), RunError> {
         // The lock was written: where versions are kept, its answer has said so, hours before a mark would end.
         self.refuse_versioned()?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers * RANGES_FOR_A_WORKER).await?;
-        let marked = mark::mark(&dispatcher, ranges, &rules, &self.progress).await?;
+        let marked = mark::mark(dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
         info!(
             ranges = marked.len(),
@@ -159,6 +202,7 @@ impl Run {
         self.refuse_versioned()?;
 
         let stage = clock::monotonic_now();
+        self.progress.enter(Stage::Seal);
         let options = SealOptions {
             epoch: epoch.clone(),
             cutoff: rules.cutoff,
@@ -169,7 +213,7 @@ impl Run {
                 .filter_seed
                 .map_or_else(FilterSeed::random, FilterSeed::of_number),
             shard_digits: self.record.shard_digits,
-            reviewed: self.reviewed.as_ref(),
+            reviewed: self.reviewed.as_ref().map(ReviewedPlan::document),
             spool_dir: &self.spool_dir,
         };
         let space = survey_blob_space(&*self.registry).await?;
@@ -183,7 +227,7 @@ impl Run {
 
         let stage = clock::monotonic_now();
         let reviewed = self.reviewed.as_ref();
-        let sealed_plan = plan::plan(&dispatcher, &self.state, sealed_mark, reviewed, &self.progress).await?;
+        let sealed_plan = plan::plan(dispatcher, &self.state, sealed_mark, reviewed, &self.progress).await?;
         found.seconds.plan = clock::since(stage).as_secs_f64();
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.sealed_plan = Some(sealed_plan.file().sha256);
@@ -211,12 +255,13 @@ impl Run {
         // From here on the books must be read: first the record, then the lock, then the first delete.
         self.record.save(&self.state).await?;
         self.state.flush().await?;
-        lock.allow(sealed_plan.file().sha256).await?;
+        let sealed = sealed_plan.file().sha256;
+        lock.allow(sealed, RemovalStage::Unlink).await?;
         failpoint::here("after-lock-allows").await;
 
         let stage = clock::monotonic_now();
         let (dead, dangling) = Unlink::stages(sealed_plan.document());
-        let unlinked = dead.carry_out(&dispatcher, &self.progress).await?;
+        let unlinked = dead.carry_out(dispatcher, &self.progress).await?;
         found.seconds.unlink = clock::since(stage).as_secs_f64();
         found.problems.extend(unlinked.problems);
         found.held_back = !unlinked.complete;
@@ -228,12 +273,14 @@ impl Run {
         failpoint::here("after-unlink").await;
         if unlinked.complete {
             // A link that cannot go holds no blob back: it leads nowhere then, and the next run sees it again.
-            let links = dangling.carry_out(&dispatcher, &self.progress).await?;
+            lock.allow(sealed, RemovalStage::Links).await?;
+            let links = dangling.carry_out(dispatcher, &self.progress).await?;
             found.problems.extend(links.problems);
             found.seconds.unlink = clock::since(stage).as_secs_f64();
             failpoint::here("after-dangling").await;
+            lock.allow(sealed, RemovalStage::Sweep).await?;
             let stage = clock::monotonic_now();
-            let swept = sweep(&dispatcher, sealed_plan, &self.progress).await?;
+            let swept = sweep(dispatcher, sealed_plan, &self.progress).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             info!(
                 failed_tasks = swept.problems.len(),
@@ -245,25 +292,7 @@ impl Run {
             found.stopped = swept.stopped;
         }
         failpoint::here("after-sweep").await;
-        drop(publisher);
-        workers.join_all().await;
         Ok(())
-    }
-
-    fn start_workers(&self) -> (InProcessPublisher, JoinSet<()>) {
-        let (publisher, consumer) = in_process();
-        let consumer = Arc::new(consumer);
-        let context = Arc::new(WorkerContext::new(
-            Arc::clone(&self.registry),
-            self.state.clone(),
-            self.reads_in_flight,
-            self.stop.clone(),
-        ));
-        let mut workers = JoinSet::new();
-        for _ in 0..self.workers {
-            workers.spawn(work(Arc::clone(&context), consumer.clone()));
-        }
-        (publisher, workers)
     }
 
     fn mark_rules(&self) -> MarkRules {
@@ -284,7 +313,7 @@ impl Run {
             prune_broken: options.prune_broken,
             delete_empty_repositories: options.delete_empty_repositories,
             purge_uploads_before: purge.map(|age| clock::earlier(started, age)),
-            reviewed: self.reviewed.as_ref().map(|plan| plan.unlink.clone()),
+            reviewed: self.reviewed.as_ref().map(|plan| plan.unlink().clone()),
         }
     }
 
@@ -341,9 +370,11 @@ impl Run {
         result: Result<(), RunError>,
     ) -> Result<(Report, ExitStatus), RunError> {
         if let Some(latest) = self.record.epochs.last_mut() {
-            latest.requests = self.registry.requests();
+            latest.requests = self.registry.requests().plus(found.tally.requests);
+            latest.workers = found.tally.workers.len() as u64;
         }
         let begun = self.record.deletes_begun();
+        self.progress.enter(Stage::Settle);
         let settled = if begun {
             Some(settle::settle(self).await?)
         } else {
@@ -368,6 +399,9 @@ impl Run {
                 self.progress.say(&error.to_string());
                 status = status.at_best_partly();
             }
+            self.progress
+                .metrics()
+                .set_deleted(settled.accounts.deleted_blobs, settled.accounts.freed_bytes);
             settled.accounts
         });
         self.record.ended = !matches!(outcome, Outcome::Stopped);

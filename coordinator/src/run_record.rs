@@ -66,6 +66,9 @@ pub struct EpochRecord {
     pub deletes_begun: bool,
     /// Requests to the registry's storage, as far as they were noted.
     pub requests: RequestCounts,
+    /// Workers of other processes that reported a task. 0: this process did all of them.
+    #[serde(default)]
+    pub workers: u64,
 }
 
 /// What a run is.
@@ -111,6 +114,7 @@ impl RunRecord {
             sealed_plan: None,
             deletes_begun: false,
             requests,
+            workers: 0,
         });
         self.epoch()
     }

@@ -7,6 +7,7 @@ use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key};
 use hardprune_common::state::{StateError, StateStore, epoch_folder, run_folder};
 use hardprune_common::store::location::OpenOptions;
 use hardprune_common::store::{StoreError, Versioning};
+use hardprune_worker::nats_args::NatsArgs;
 
 use crate::books::settle_open_batches;
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
@@ -18,7 +19,7 @@ use crate::prune::{load_record, print_report, quoted};
 use crate::report::{Outcome, Report};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
 use crate::settle::first_problems;
-use crate::{accounts, human, print};
+use crate::{accounts, control, human, print};
 
 const CONCURRENCY: u16 = 16;
 
@@ -32,9 +33,18 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
         registry: None,
         state: None,
     };
-    match args.command.unwrap_or(RunsCommand::List(RunsListArgs { place })) {
+    let nats = NatsArgs::default();
+    match args
+        .command
+        .unwrap_or(RunsCommand::List(RunsListArgs { place, nats }))
+    {
+        RunsCommand::List(args) if args.nats.nats.is_some() => control::list(&args.nats).await,
         RunsCommand::List(args) => list(&args).await,
+        RunsCommand::Show(args) if args.watch => control::watch(args.run, &args.nats).await,
         RunsCommand::Show(args) => show(&args).await,
+        RunsCommand::Pause(args) => control::pause(args.run, &args.nats).await,
+        RunsCommand::Unpause(args) => control::unpause(args.run, &args.nats).await,
+        RunsCommand::Abort(args) => control::abort(args.run, &args.nats).await,
     }
 }
 

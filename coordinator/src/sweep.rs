@@ -1,11 +1,11 @@
 //! Sweep, the coordinator's part: every shard's plan is carried out, layer links before blobs (R6).
 
 use hardprune_common::problem::Problem;
-use hardprune_common::seal::SealedPlan;
-use hardprune_common::task::{Findings, Scope, SweepWork, Work};
+use hardprune_common::seal::{SealedPlan, sweep_task};
+use hardprune_common::task::{Scope, Work};
 
-use crate::books::sweep_task;
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
 use crate::unlink::task_problem;
 
@@ -30,22 +30,16 @@ pub async fn sweep(
 ) -> Result<Swept, DispatchError> {
     let mut tasks = Vec::new();
     for planned in &plan.document().shards {
-        if let (Scope::Shard(shard), false) = (&planned.scope, planned.findings.parts.is_empty()) {
-            let work = SweepWork {
-                shard: shard.clone(),
-                parts: planned.findings.parts.clone(),
-            };
-            tasks.push((sweep_task(&planned.scope), Work::Sweep(work)));
+        if let (Scope::Shard(_), false) = (&planned.scope, planned.findings.parts.is_empty()) {
+            tasks.push((sweep_task(&planned.scope), Work::Sweep));
         }
     }
-    let stage = progress.stage("sweep", tasks.len() as u64, "shards");
+    let stage = progress.stage(Stage::Sweep, tasks.len() as u64, "shards");
     let mut stopped = false;
     let failed = dispatcher
         .wait_for_all(tasks, |findings| {
-            if let Findings::Removed(findings) = findings {
-                stage.done(1, findings.removed, findings.freed_bytes);
-                stopped |= findings.stopped;
-            }
+            stage.done(1, findings.removed, findings.freed_bytes);
+            stopped |= findings.stopped;
         })
         .await?;
     stage.finish();

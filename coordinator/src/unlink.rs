@@ -1,12 +1,12 @@
 //! Unlink, the coordinator's part: the links of dead manifests go first, everywhere, then dangling layer links (R6).
 
 use hardprune_common::problem::{Problem, ProblemKind};
-use hardprune_common::seal::PlanDocument;
+use hardprune_common::seal::{PlanDocument, unlink_task};
 use hardprune_common::state::FileRef;
-use hardprune_common::task::{Findings, UnlinkWork, Work};
+use hardprune_common::task::Work;
 
-use crate::books::unlink_task;
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
 
 /// What came of it.
@@ -21,7 +21,7 @@ pub struct Unlinked {
 /// Files of removals that go before any shard.
 #[derive(Debug)]
 pub struct Unlink<'p> {
-    name: &'static str,
+    stage: Stage,
     /// The number of the first file's task.
     first: usize,
     files: &'p [FileRef],
@@ -32,12 +32,12 @@ impl<'p> Unlink<'p> {
     #[must_use]
     pub fn stages(plan: &'p PlanDocument) -> (Self, Self) {
         let dead = Self {
-            name: "unlink",
+            stage: Stage::Unlink,
             first: 0,
             files: &plan.unlink,
         };
         let dangling = Self {
-            name: "links",
+            stage: Stage::Links,
             first: plan.unlink.len(),
             files: &plan.dangling,
         };
@@ -61,21 +61,13 @@ impl<'p> Unlink<'p> {
         if self.files.is_empty() {
             return Ok(unlinked);
         }
-        let task = |(place, file): (usize, &FileRef)| {
-            let parts = vec![file.clone()];
-            (
-                unlink_task(self.first + place),
-                Work::Unlink(UnlinkWork { parts }),
-            )
-        };
-        let tasks = self.files.iter().enumerate().map(task).collect();
-        let stage = progress.stage(self.name, self.files.len() as u64, "files");
+        let places = self.first..self.first + self.files.len();
+        let tasks = places.map(|place| (unlink_task(place), Work::Unlink)).collect();
+        let stage = progress.stage(self.stage, self.files.len() as u64, "files");
         let failed = dispatcher
             .wait_for_all(tasks, |findings| {
-                if let Findings::Removed(findings) = findings {
-                    stage.done(1, findings.removed, 0);
-                    unlinked.complete &= findings.failed == 0 && !findings.stopped;
-                }
+                stage.done(1, findings.removed, 0);
+                unlinked.complete &= findings.failed == 0 && !findings.stopped;
             })
             .await?;
         stage.finish();

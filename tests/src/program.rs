@@ -78,6 +78,12 @@ impl Hardprune {
         self.home.path()
     }
 
+    /// The variables of every run.
+    #[must_use]
+    pub fn environment(&self) -> &BTreeMap<OsString, OsString> {
+        &self.environment
+    }
+
     /// A run that has not begun.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -3,12 +3,14 @@
 
 mod running;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,6 +25,9 @@ pub use running::Running;
 
 /// The exit status of a program that a failpoint killed.
 pub const KILLED: i32 = 128 + 6;
+
+/// Objects by key: their bytes, and when they were written.
+pub type Contents = BTreeMap<String, (Bytes, Timestamp)>;
 
 /// A generated registry, and the program that prunes it.
 pub struct Scene {
@@ -72,6 +77,8 @@ impl Scene {
         let name = format!("s3://{}", server.bucket());
         let program = Hardprune::new()?.on_s3(&server);
         let (storage, state) = (Arc::clone(&server), folder.path().join("state"));
+        // Workers open it before the first run makes it.
+        std::fs::create_dir(&state)?;
         Self::new(shape, storage, program, name, state, folder, Some(server))
     }
 
@@ -137,6 +144,16 @@ impl Scene {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The stores that a worker needs: the registry, and where runs are kept.
+    #[must_use]
+    pub fn store_names(&self) -> Vec<String> {
+        let state = self.state.display().to_string();
+        match self.server {
+            Some(_) => vec![self.name.clone(), state],
+            None => vec![self.name.clone()],
+        }
     }
 
     /// The folder of everything that runs keep.
@@ -273,6 +290,37 @@ impl Scene {
     /// A storage that cannot be read.
     pub fn inventory(&self) -> Result<Inventory> {
         Inventory::take(&*self.storage)
+    }
+
+    /// All that is in the registry's bucket.
+    ///
+    /// # Errors
+    ///
+    /// A registry in a folder.
+    pub fn contents(&self) -> Result<Contents> {
+        let server = self.server()?;
+        let mut contents = Contents::new();
+        for (key, (_, modified)) in server.inventory() {
+            let bytes = server.get(&key).with_context(|| key.clone())?;
+            contents.insert(key, (bytes, modified));
+        }
+        Ok(contents)
+    }
+
+    /// Puts back what is gone, so that the next run begins with the same registry.
+    ///
+    /// # Errors
+    ///
+    /// A registry in a folder.
+    pub fn put_back(&self, contents: &Contents) -> Result<()> {
+        let server = self.server()?;
+        let there = server.inventory();
+        for (key, (bytes, modified)) in contents {
+            if !there.contains_key(key) {
+                server.put(key, bytes.clone(), Some(*modified));
+            }
+        }
+        Ok(())
     }
 
     /// What went since the beginning.

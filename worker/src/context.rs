@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use hardprune_common::authority::{AuthorityError, TracedPlan};
+use hardprune_common::queue::GiveBack;
 use hardprune_common::run::Epoch;
 use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+
+use crate::metrics::WorkerMetrics;
 
 /// What can end an attempt at a task.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +34,37 @@ pub enum TaskError {
     /// The task is not for this worker.
     #[error("{0}")]
     NotForUs(String),
+    /// This attempt is over, the task is not: the worker or the run stops, or another has claimed the task.
+    #[error("the attempt was withdrawn")]
+    Withdrawn,
+    /// It cannot be done at this moment.
+    #[error("{0}")]
+    Busy(String),
+    /// Nobody needs to do it any more.
+    #[error("the task is done, or its epoch is over")]
+    Over,
     /// A thread of the task ended without a result.
     #[error("a part of the task ended without a result: {0}")]
     Lost(String),
+}
+
+impl TaskError {
+    /// How the task is given back. `None` for an error that is reported.
+    #[must_use]
+    pub fn gives_back(&self) -> Option<GiveBack> {
+        match self {
+            Self::Withdrawn => Some(GiveBack::Now),
+            Self::NotForUs(_) | Self::Busy(_) => Some(GiveBack::Later),
+            Self::Over => Some(GiveBack::Over),
+            // R11: a lease that has lapsed stops deletes. Its owner may renew it, and then the task goes on.
+            Self::Authority(AuthorityError::Lapsed { .. }) => Some(GiveBack::Later),
+            // Another owns the registry: the epoch is over.
+            Self::Authority(AuthorityError::NotOurs { .. }) => Some(GiveBack::Over),
+            Self::Registry(_) | Self::State(_) | Self::Authority(_) | Self::Filter { .. } | Self::Lost(_) => {
+                None
+            }
+        }
+    }
 }
 
 /// What a worker has at hand for its tasks.
@@ -46,8 +76,8 @@ pub struct WorkerContext {
     pub state: StateStore,
     /// Reads that one task may have in flight. The store bounds all tasks together.
     pub reads_in_flight: usize,
-    /// Ends deletes after the batches in flight.
-    pub stop: CancellationToken,
+    /// What it counts.
+    pub metrics: WorkerMetrics,
     traced: Mutex<Option<(Epoch, Arc<TracedPlan>)>>,
 }
 
@@ -58,13 +88,13 @@ impl WorkerContext {
         registry: Arc<dyn Store>,
         state: StateStore,
         reads_in_flight: usize,
-        stop: CancellationToken,
+        metrics: WorkerMetrics,
     ) -> Self {
         Self {
             registry,
             state,
             reads_in_flight,
-            stop,
+            metrics,
             traced: Mutex::new(None),
         }
     }

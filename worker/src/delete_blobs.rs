@@ -4,75 +4,87 @@
 //! outcome after), R6 (parts one after another, in the order of their task) and R10 (a permit for each request, no hidden
 //! retries: each attempt is a batch of its own in the journal).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use hardprune_common::authority::{TracedPart, TracedPlan};
-use hardprune_common::failpoint;
-use hardprune_common::journal::{Batch, Journal};
+use hardprune_common::authority::{PlanPart, TracedPart, TracedPlan};
+use hardprune_common::journal::{ATTEMPTS_PER_CLAIM, Batch, BatchEnd, Journal, first_attempt};
+use hardprune_common::queue::{Claim, Leave, TaskInHand};
 use hardprune_common::removal::RemovalKind;
 use hardprune_common::state::FileRef;
 use hardprune_common::store::{DeleteBatch, KeyOutcome};
-use hardprune_common::task::{RemovedFindings, Task};
+use hardprune_common::task::RemovedFindings;
+use hardprune_common::{clock, failpoint};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::context::{TaskError, WorkerContext};
+use crate::settle_batches::{SettleError, settle_batches};
 
 /// Requests of one task in flight.
 const BATCHES_IN_FLIGHT: usize = 4;
-/// Times that a batch is sent while the store asks for patience or does not say what happened.
-const ATTEMPTS: u32 = 8;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
+/// How long a paused task waits before it asks again.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Carries out parts of the sealed plan, in their order. Without the lock it stops: that is no failure of the task, which
-/// another epoch will do (R11).
+/// Carries out parts of the sealed plan, in their order, under a claim.
 pub(crate) async fn carry_out(
     context: &WorkerContext,
-    task: &Task,
-    parts: &[FileRef],
+    hand: &dyn TaskInHand,
+    plan: &TracedPlan,
+    parts: &[PlanPart],
+    claim: Claim,
 ) -> Result<RemovedFindings, TaskError> {
-    match carry_out_parts(context, task, parts).await {
-        Err(TaskError::Authority(error)) if error.is_lost_lock() => {
-            warn!(%error, "a task stops");
-            Ok(RemovedFindings {
-                stopped: true,
-                ..RemovedFindings::default()
-            })
-        }
-        result => result,
-    }
-}
-
-async fn carry_out_parts(
-    context: &WorkerContext,
-    task: &Task,
-    parts: &[FileRef],
-) -> Result<RemovedFindings, TaskError> {
-    let plan = context.traced_plan(&task.epoch).await?;
+    let task = hand.task();
     let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id);
-    let first_attempt = journal.next_attempt().await?;
+    let done = if claim.has_predecessor {
+        settle_predecessors(context, hand, &journal, parts).await?
+    } else {
+        HashSet::new()
+    };
     let mut findings = RemovedFindings::default();
-    for (number, file) in parts.iter().enumerate() {
-        let part = plan.part(file).await?;
+    for (number, name) in parts.iter().enumerate() {
+        let part = plan.read(name).await?;
         let limit = context.registry.delete_batch_limit();
         let removals = part.removals().len();
         let batches = (0..removals).step_by(limit).map(|from| Batch {
             part: number,
             from,
             to: removals.min(from + limit),
-            attempt: first_attempt,
+            attempt: first_attempt(claim.number),
         });
-        // Ends with the process's deletes, or with the first batch of this part that fails.
-        let stop = context.stop.child_token();
-        let work = batches.map(|batch| delete_until_settled(context, &plan, &part, &journal, batch, &stop));
+        // Ends with the task, or with the first batch of this part that fails.
+        let stop = hand.stop().child_token();
+        let sender = Sender {
+            context,
+            hand,
+            plan,
+            part: &part,
+            journal: &journal,
+            stop: &stop,
+        };
+        let work = batches.map(|batch| {
+            let is_done = done.contains(&(batch.part, batch.from, batch.to));
+            let sender = &sender;
+            async move {
+                if is_done {
+                    return Ok(sum_up(
+                        sender.part,
+                        batch,
+                        &vec![KeyOutcome::Deleted; batch.to - batch.from],
+                    ));
+                }
+                sender.delete_until_settled(batch).await
+            }
+        });
         let mut ended = stream::iter(work).buffer_unordered(BATCHES_IN_FLIGHT);
         let mut failure = None;
         // Batches in flight end in any case, so that the journal says what became of them.
         while let Some(result) = ended.next().await {
             match result {
-                Ok(batch) => add(&mut findings, &batch),
+                Ok(batch) => findings.add(&batch),
                 Err(error) => {
                     stop.cancel();
                     failure = Some(error);
@@ -89,85 +101,136 @@ async fn carry_out_parts(
     Ok(findings)
 }
 
-fn add(sum: &mut RemovedFindings, batch: &RemovedFindings) {
-    let RemovedFindings {
-        removed,
-        freed_bytes,
-        failed,
-        stopped,
-    } = *batch;
-    sum.removed += removed;
-    sum.freed_bytes += freed_bytes;
-    sum.failed += failed;
-    sum.stopped |= stopped;
+/// Settles what earlier claimants left open (R5): by now no request of theirs is under way. Returns the batches of which
+/// every key is gone.
+async fn settle_predecessors(
+    context: &WorkerContext,
+    hand: &dyn TaskInHand,
+    journal: &Journal,
+    parts: &[PlanPart],
+) -> Result<HashSet<(usize, usize, usize)>, TaskError> {
+    let task = hand.task();
+    let files: Vec<FileRef> = parts.iter().map(|part| part.file().clone()).collect();
+    let open = journal.read().await?;
+    settle_batches(
+        &*context.registry,
+        &context.state,
+        (&task.epoch, &task.id),
+        &files,
+        &open,
+    )
+    .await
+    .map_err(|error| match error {
+        SettleError::State(error) => TaskError::State(error),
+        SettleError::Registry(error) => TaskError::Registry(error),
+    })?;
+    let settled = journal.read().await?;
+    let gone = settled.iter().filter(|(_, end)| match end {
+        BatchEnd::Open => false,
+        BatchEnd::Ended(not_deleted) => not_deleted.is_empty(),
+    });
+    Ok(gone
+        .map(|(batch, _)| (batch.part, batch.from, batch.to))
+        .collect())
 }
 
-/// Sends a batch, again where the store asks for patience or does not say what happened.
-async fn delete_until_settled(
-    context: &WorkerContext,
-    plan: &TracedPlan,
-    part: &TracedPart,
-    journal: &Journal,
-    mut batch: Batch,
-    stop: &CancellationToken,
-) -> Result<RemovedFindings, TaskError> {
-    let mut back_off = FIRST_BACK_OFF;
-    let last_attempt = batch.attempt + ATTEMPTS - 1;
-    loop {
-        if stop.is_cancelled() {
-            return Ok(RemovedFindings {
-                stopped: true,
-                ..RemovedFindings::default()
-            });
+/// Sends the batches of one part.
+struct Sender<'s> {
+    context: &'s WorkerContext,
+    hand: &'s dyn TaskInHand,
+    plan: &'s TracedPlan,
+    part: &'s TracedPart,
+    journal: &'s Journal,
+    stop: &'s CancellationToken,
+}
+
+impl Sender<'_> {
+    /// Sends a batch, again where the store asks for patience or does not say what happened.
+    async fn delete_until_settled(&self, mut batch: Batch) -> Result<RemovedFindings, TaskError> {
+        let mut back_off = FIRST_BACK_OFF;
+        let last_attempt = batch.attempt + ATTEMPTS_PER_CLAIM - 1;
+        loop {
+            if !self.may_go_on().await? {
+                return Ok(RemovedFindings::stopped());
+            }
+            let outcomes = self.delete_once(batch).await?;
+            let unsettled =
+                |outcome: &KeyOutcome| matches!(outcome, KeyOutcome::Throttled | KeyOutcome::Unknown(_));
+            if !outcomes.iter().any(unsettled) || batch.attempt == last_attempt {
+                return Ok(sum_up(self.part, batch, &outcomes));
+            }
+            warn!(
+                from = batch.from,
+                to = batch.to,
+                attempt = batch.attempt,
+                "a delete was throttled or not answered"
+            );
+            self.pause(back_off).await;
+            back_off *= 2;
+            batch.attempt += 1;
         }
-        let outcomes = delete_once(context, plan, part, journal, batch).await?;
-        let unsettled =
-            |outcome: &KeyOutcome| matches!(outcome, KeyOutcome::Throttled | KeyOutcome::Unknown(_));
-        if !outcomes.iter().any(unsettled) || batch.attempt == last_attempt {
-            return Ok(sum_up(part, batch, &outcomes));
-        }
-        warn!(
-            from = batch.from,
-            to = batch.to,
-            attempt = batch.attempt,
-            "a delete was throttled or not answered"
-        );
-        tokio::select! {
-            () = tokio::time::sleep(back_off) => {}
-            () = stop.cancelled() => {}
-        }
-        back_off *= 2;
-        batch.attempt += 1;
     }
-}
 
-async fn delete_once(
-    context: &WorkerContext,
-    plan: &TracedPlan,
-    part: &TracedPart,
-    journal: &Journal,
-    batch: Batch,
-) -> Result<Vec<KeyOutcome>, TaskError> {
-    let keys = (batch.from..batch.to)
-        .filter_map(|place| part.planned_key(place))
-        .collect();
-    journal.start(batch).await?;
-    // The lock is looked at between the journal and the request (R5), and the permit bounds the request (R10).
-    let permit = match plan.permit().await {
-        Ok(permit) => permit,
-        Err(error) => {
-            // Nothing was sent: whoever else deletes these keys frees them, not this run (R5).
-            journal
-                .end(batch, &vec![KeyOutcome::Throttled; batch.to - batch.from])
-                .await?;
-            return Err(error.into());
+    /// Waits for leave to send the next batch. Returns false where the run is to stop, or another batch has failed.
+    async fn may_go_on(&self) -> Result<bool, TaskError> {
+        loop {
+            match self.hand.leave().await {
+                Leave::Withdrawn => return Err(TaskError::Withdrawn),
+                Leave::Granted | Leave::Paused if self.stop.is_cancelled() => return Ok(false),
+                Leave::Granted => return Ok(true),
+                Leave::Halted => return Ok(false),
+                Leave::Paused => self.pause(PAUSE).await,
+            }
         }
-    };
-    failpoint::here("delete-before-request").await;
-    let outcomes = context.registry.delete(DeleteBatch::planned(&permit, keys)).await;
-    failpoint::here("delete-after-request").await;
-    journal.end(batch, &outcomes).await?;
-    Ok(outcomes)
+    }
+
+    async fn pause(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn delete_once(&self, batch: Batch) -> Result<Vec<KeyOutcome>, TaskError> {
+        let keys = (batch.from..batch.to)
+            .filter_map(|place| self.part.planned_key(place))
+            .collect();
+        self.journal.start(batch).await?;
+        // Claim and lock are looked at between the journal and the request (R5). The request must end a delete's timeout after
+        // the moment before that look (R10): whoever claims the task next counts from a later one.
+        let asked = clock::monotonic_now();
+        let permit = match self.hand.leave().await {
+            Leave::Granted => self.plan.permit(asked).await.map_err(TaskError::from),
+            Leave::Paused | Leave::Halted => return self.not_sent(batch).await,
+            Leave::Withdrawn => Err(TaskError::Withdrawn),
+        };
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(error) => {
+                self.not_sent(batch).await?;
+                return Err(error);
+            }
+        };
+        failpoint::here("delete-before-request").await;
+        let outcomes = self
+            .context
+            .registry
+            .delete(DeleteBatch::planned(&permit, keys))
+            .await;
+        failpoint::here("delete-after-request").await;
+        self.context
+            .metrics
+            .batch_ended(&self.part.removals()[batch.from..batch.to], &outcomes);
+        self.journal.end(batch, &outcomes).await?;
+        Ok(outcomes)
+    }
+
+    /// Nothing was sent: whoever else deletes these keys frees them, not this batch (R5).
+    async fn not_sent(&self, batch: Batch) -> Result<Vec<KeyOutcome>, TaskError> {
+        let outcomes = vec![KeyOutcome::Throttled; batch.to - batch.from];
+        self.journal.end(batch, &outcomes).await?;
+        Ok(outcomes)
+    }
 }
 
 fn sum_up(part: &TracedPart, batch: Batch, outcomes: &[KeyOutcome]) -> RemovedFindings {

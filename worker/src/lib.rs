@@ -1,14 +1,21 @@
-//! The worker: does one task at a time, on stores that it was started with.
+//! The worker: does one task at a time, on stores that it was started with. As a library for the coordinator's own process,
+//! and as the program `hardprune-worker` for others.
 
+mod budget;
 pub mod context;
 mod decide;
 mod delete_blobs;
+pub mod logging;
 mod mark_range;
 mod mark_repository;
+pub mod metrics;
+pub mod nats_args;
 mod plan_shard;
+pub mod program;
 mod read_links;
 mod read_manifests;
 mod repository_keys;
 pub mod run_task;
 pub mod settle_batches;
+pub mod stores;
 mod trace_live;

@@ -32,10 +32,11 @@ const REPOSITORIES_AT_ONCE: usize = 32;
 pub(crate) async fn mark_range(
     context: &WorkerContext,
     task: &Task,
+    attempt: &str,
     work: &MarkWork,
 ) -> Result<MarkFindings, TaskError> {
     let reviewed = match &work.rules.reviewed {
-        Some(files) => Some(reviewed_keys(&context.state, files, work).await?),
+        Some(list) => Some(reviewed_keys(&context.state, list, work).await?),
         None => None,
     };
     let marker = Arc::new(RepositoryMarker {
@@ -46,7 +47,7 @@ pub(crate) async fn mark_range(
         reviewed,
         reads_in_flight: context.reads_in_flight,
     });
-    let mut writer = FindingsWriter::new(context.state.clone(), task);
+    let mut writer = FindingsWriter::new(context.state.clone(), task, attempt);
     let mut repositories = Repositories {
         marker: Arc::clone(&marker),
         running: JoinSet::new(),
@@ -117,13 +118,13 @@ fn begins_repository(key: &str, last_key: Option<&str>) -> bool {
 /// The keys of a reviewed plan that lie in a task's range.
 async fn reviewed_keys(
     state: &StateStore,
-    files: &[FileRef],
+    list: &FileRef,
     work: &MarkWork,
 ) -> Result<HashSet<String>, TaskError> {
     let listing = work.range.listing();
     let mut keys = HashSet::new();
-    for file in files {
-        let removals = state.read_lines::<Removal>(file).await?;
+    for file in state.read_lines::<FileRef>(list).await? {
+        let removals = state.read_lines::<Removal>(&file).await?;
         keys.extend(
             removals
                 .into_iter()
@@ -179,8 +180,8 @@ struct FindingsWriter {
 }
 
 impl FindingsWriter {
-    fn new(state: StateStore, task: &Task) -> Self {
-        let key_prefix = format!("{}mark/{}", epoch_folder(&task.epoch), task.id);
+    fn new(state: StateStore, task: &Task, attempt: &str) -> Self {
+        let key_prefix = format!("{}mark/{}.{attempt}", epoch_folder(&task.epoch), task.id);
         Self {
             references: SegmentWriter::new(state.clone(), key_prefix.clone()),
             layer_links: SegmentWriter::new(state.clone(), key_prefix.clone()),

@@ -20,13 +20,14 @@ use crate::decide::{Decision, KeepReason, decide};
 pub(crate) async fn plan_shard(
     context: &WorkerContext,
     task: &Task,
+    attempt: &str,
     work: &PlanWork,
 ) -> Result<PlanFindings, TaskError> {
     let reviewed = match &work.reviewed {
-        Some(parts) => Some(reviewed_keys(&context.state, parts).await?),
+        Some(list) => Some(reviewed_keys(&context.state, list).await?),
         None => None,
     };
-    let key_prefix = format!("{}plans/{}", epoch_folder(&task.epoch), task.id);
+    let key_prefix = format!("{}plans/{}.{attempt}", epoch_folder(&task.epoch), task.id);
     let mut plan = RemovalWriter::new(context.state.clone(), key_prefix);
     let mut totals = ShardTotals::default();
     let (prefix, decider) = match &work.scope {
@@ -71,12 +72,12 @@ async fn open_filter(
     })
 }
 
-async fn reviewed_keys(state: &StateStore, parts: &[FileRef]) -> Result<HashSet<String>, TaskError> {
+async fn reviewed_keys(state: &StateStore, list: &FileRef) -> Result<HashSet<String>, TaskError> {
     let mut keys = HashSet::new();
-    for part in parts {
+    for part in state.read_lines::<FileRef>(list).await? {
         keys.extend(
             state
-                .read_lines::<Removal>(part)
+                .read_lines::<Removal>(&part)
                 .await?
                 .into_iter()
                 .map(|removal| removal.key),

@@ -1,10 +1,8 @@
 //! Settles batches of which nobody knows the end: looks which of their keys are still there, and writes it down. What is
 //! absent was freed by the run, what is present is still to do (R5).
 
-use std::collections::BTreeMap;
-
 use futures::{StreamExt, TryStreamExt, stream};
-use hardprune_common::journal::{Batch, BatchEnd, Fate, Journal};
+use hardprune_common::journal::{BatchEnd, Fate, Journal, TaskJournal};
 use hardprune_common::removal::Removal;
 use hardprune_common::run::Epoch;
 use hardprune_common::state::{FileRef, StateError, StateStore};
@@ -37,7 +35,7 @@ pub async fn settle_batches(
     state: &StateStore,
     (epoch, task): (&Epoch, &str),
     parts: &[FileRef],
-    batches: &BTreeMap<Batch, BatchEnd>,
+    batches: &TaskJournal,
 ) -> Result<u64, SettleError> {
     let journal = Journal::of_task(state.clone(), epoch, task);
     let mut settled = 0;

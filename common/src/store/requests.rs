@@ -39,6 +39,41 @@ pub struct RequestCounts {
 }
 
 impl RequestCounts {
+    /// What was counted since an earlier count.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        // Destructured, so that a new field cannot be forgotten.
+        let Self {
+            list,
+            get,
+            head,
+            put,
+            copy,
+            delete,
+        } = earlier;
+        Self {
+            list: self.list.saturating_sub(list),
+            get: self.get.saturating_sub(get),
+            head: self.head.saturating_sub(head),
+            put: self.put.saturating_sub(put),
+            copy: self.copy.saturating_sub(copy),
+            delete: self.delete.saturating_sub(delete),
+        }
+    }
+
+    /// The requests of one kind.
+    #[must_use]
+    pub fn of(&self, kind: RequestKind) -> u64 {
+        match kind {
+            RequestKind::List => self.list,
+            RequestKind::Get => self.get,
+            RequestKind::Head => self.head,
+            RequestKind::Put => self.put,
+            RequestKind::Copy => self.copy,
+            RequestKind::Delete => self.delete,
+        }
+    }
+
     /// Adds another count to this one.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -2,9 +2,17 @@
 
 use std::io::{self, IsTerminal};
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::LogFormat;
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As lines for people.
+    Text,
+    /// As JSON, one document a line.
+    Json,
+}
 
 /// Starts logging.
 pub fn start(format: LogFormat, verbose: u8) {

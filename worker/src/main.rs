@@ -1,0 +1,7 @@
+//! `hardprune-worker`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hardprune_worker::program::main()
+}
