@@ -160,13 +160,26 @@ pub enum PutCondition {
 }
 
 /// Whether deletes in a store free anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Versioning {
-    /// No answer so far had a version id.
+    /// No answer so far said anything else.
+    #[default]
     NotSeen,
-    /// An answer had one: a delete only hides the object.
+    /// The bucket would have to say, and did not.
+    Unknown,
+    /// What is deleted stays for a while, and is paid for as long (soft delete). Then it is freed by itself.
+    KeptForAWhile,
+    /// Versions are kept: a delete only hides the object.
     Seen,
+}
+
+impl Versioning {
+    /// Whether what is deleted frees nothing, or not yet.
+    #[must_use]
+    pub fn only_hides(self) -> bool {
+        matches!(self, Self::Seen | Self::KeptForAWhile)
+    }
 }
 
 /// A place that keeps objects.
@@ -263,6 +276,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What the answers so far said about versions.
     fn versioning(&self) -> Versioning;
+
+    /// Asks whether what is deleted stays, where answers do not say so by themselves (Google's). A refusal is no failure: then
+    /// it is not known. [`Store::versioning`] has the answer, too.
+    async fn ask_versioning(&self) -> Versioning {
+        self.versioning()
+    }
 
     /// Makes what was written so far outlast a power failure, where a write alone does not: on a filesystem.
     ///

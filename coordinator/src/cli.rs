@@ -60,8 +60,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Prints the manual page, in roff.
-    Man,
+    /// Prints a manual page, in roff.
+    Man {
+        /// The command that it is about, such as `delete` or `runs list`. Default: hardprune itself.
+        command: Vec<String>,
+    },
 }
 
 /// How the report is printed.
@@ -77,7 +80,7 @@ pub enum OutputFormat {
 #[derive(Debug, Clone, Args)]
 pub struct RegistryArgs {
     /// The registry's storage: a folder that holds `docker/`, s3://bucket/prefix, gs://bucket/prefix or
-    /// az://container/prefix. Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
+    /// az://container/prefix (az://container// where Distribution 2.x keeps it). Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
     #[arg(value_name = "STORAGE", conflicts_with = "registry_config")]
     pub storage: Option<String>,
     /// The registry's own config.yml, instead of STORAGE; its REGISTRY_… overrides are read from the environment.
@@ -146,7 +149,7 @@ pub struct RunArgs {
     /// Writes the run's figures to this file when it ends, in Prometheus' text format.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_METRICS_FILE")]
     pub metrics_file: Option<PathBuf>,
-    /// Keeps the state of so many earlier runs of this kind of state store.
+    /// Keeps so many runs in the state store, this one among them. Of the older ones those stay that can be resumed.
     #[arg(long, value_name = "N", default_value_t = 20, env = "HARDPRUNE_KEEP_RUNS")]
     pub keep_runs: usize,
     /// Stops in time to have ended when clocks of this machine's zone show this, the next time: 04:00. It can be resumed.

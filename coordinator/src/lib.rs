@@ -13,6 +13,7 @@ pub mod error;
 pub mod exit_status;
 pub mod human;
 pub mod lock_registry;
+mod manual_page;
 pub mod mark;
 pub mod metrics;
 pub mod metrics_file;
@@ -99,13 +100,8 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
             clap_complete::generate(shell, &mut cli::command(), "hardprune", &mut io::stdout());
             Ok(ExitStatus::Done)
         }
-        Command::Man => {
-            let page = clap_mangen::Man::new(cli::command());
-            page.render(&mut io::stdout())
-                .map_err(|source| RunError::Output {
-                    path: "-".into(),
-                    source,
-                })?;
+        Command::Man { command } => {
+            manual_page::print_manual_page(&command)?;
             Ok(ExitStatus::Done)
         }
     }

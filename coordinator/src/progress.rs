@@ -15,6 +15,8 @@ use crate::metrics::{CoordinatorMetrics, Stage};
 
 /// How often a plain line is written at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often a bar is drawn at least.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the run is, for others to read.
 #[derive(Debug, Default)]
@@ -119,12 +121,18 @@ impl Progress {
         self.metrics.enter(stage);
         self.metrics.tasks_published(stage, pieces);
         let bar = self.bars.add(ProgressBar::new(pieces));
-        let template =
-            format!("{{prefix:>7}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})");
+        // The bar takes what room there is: a line that is too long for the terminal cannot be drawn over.
+        let template = format!(
+            "{{prefix:>7}} {{wide_bar}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})"
+        );
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_prefix(name);
+        if self.on_terminal {
+            // The clock goes on while no piece ends.
+            bar.enable_steady_tick(REDRAW_EVERY);
+        }
         self.board.begin(name, pieces, unit);
         let now = clock::monotonic_now();
         StageProgress {

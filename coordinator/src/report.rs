@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::run::RunId;
 use hardprune_common::seal::{MarkDocument, PlanDocument};
-use hardprune_common::store::RequestCounts;
+use hardprune_common::store::{RequestCounts, Versioning};
 use hardprune_common::task::ManifestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub struct ByteCounts {
     pub young: u64,
     /// Of the blobs that this run's deletes removed, each digest counted once.
     pub freed: u64,
-    /// Of the blobs that its deletes only hid, because the bucket keeps versions.
+    /// Of the blobs that its deletes only hid, because the bucket keeps versions, or for a while what is deleted.
     pub hidden: u64,
     /// Of abandoned uploads that went, or would go.
     pub uploads: u64,
@@ -166,6 +166,9 @@ pub struct Report {
     pub blobs: BlobCounts,
     /// Bytes.
     pub bytes: ByteCounts,
+    /// Whether the storage keeps what is deleted.
+    #[serde(default)]
+    pub versioning: Versioning,
     /// Links that are gone; in a check, that would go.
     pub links: LinkCounts,
     /// The filters.
@@ -209,6 +212,7 @@ impl Report {
             references: 0,
             blobs: BlobCounts::default(),
             bytes: ByteCounts::default(),
+            versioning: Versioning::NotSeen,
             links: LinkCounts::default(),
             filter: FilterFigures {
                 false_positive_rate: record.options.false_positive_rate,
@@ -320,6 +324,9 @@ impl Report {
             let _ = writeln!(text, "{name:<22}{value}");
         };
         line("run", format!("{} ({})", self.run, outcome_in_words(self)));
+        if let Some(error) = &self.error {
+            line("error", human::printable(error));
+        }
         line("registry", self.registry.clone());
         let frozen = match self.frozen_repositories {
             0 => String::new(),
@@ -373,7 +380,18 @@ impl Report {
             let hidden = human::bytes(self.bytes.hidden);
             line(
                 "hidden, not freed",
-                format!("{hidden} (the bucket keeps versions)"),
+                match self.versioning {
+                    Versioning::KeptForAWhile => {
+                        format!("{hidden} (the storage keeps what is deleted for a while: soft delete)")
+                    }
+                    _ => format!("{hidden} (the bucket keeps versions)"),
+                },
+            );
+        }
+        if self.versioning == Versioning::Unknown {
+            line(
+                "versions",
+                "not known whether the bucket keeps what is deleted; freed may mean: freed later".to_owned(),
             );
         }
         if self.blobs.unrecognized_keys > 0 {
@@ -400,16 +418,19 @@ impl Report {
                     .digest
                     .map(|digest| format!(" {digest}"))
                     .unwrap_or_default();
-                let _ = writeln!(text, "  {place}{digest}: {}: {}", problem.kind, problem.message);
+                let line = format!("{place}{digest}: {}: {}", problem.kind, problem.message);
+                let _ = writeln!(text, "  {}", human::printable(&line));
             }
         }
         text
     }
 
-    /// The lines that operators and their scripts know. `command` is what would do what a check only says.
+    /// The lines that operators and their scripts know. `command` is what would do what a check only says. A check that did
+    /// not come to its end has nothing to say.
     #[must_use]
     pub fn closing_lines(&self, command: &str) -> String {
         match self.mode {
+            Mode::Check if self.outcome != Outcome::Completed => String::new(),
             Mode::Check => format!(
                 "Would delete {} blobs\nWould free up {} of disk space\nUse `{command}` to delete them\n",
                 self.blobs.orphaned,
@@ -428,7 +449,8 @@ fn outcome_in_words(report: &Report) -> &'static str {
     match (report.outcome, report.mode) {
         (Outcome::Completed, Mode::Check) => "check, completed",
         (Outcome::Completed, Mode::Delete) => "delete, completed",
-        (Outcome::Stopped, _) => "stopped; continue with --resume",
+        (Outcome::Stopped, Mode::Check) => "check, stopped before its end",
+        (Outcome::Stopped, Mode::Delete) => "stopped; continue with --resume",
         (Outcome::Refused, _) => "refused, nothing deleted",
         (Outcome::Failed, _) => "failed, nothing deleted",
     }

@@ -3,10 +3,10 @@
 
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
+use hardprune_common::failpoint;
 use hardprune_common::problem::Problem;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
-use hardprune_common::store::Versioning;
 use tracing::warn;
 
 use crate::accounts::{self, Accounts};
@@ -44,7 +44,8 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
     let sink = run.outputs.removals_sink()?;
     let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
     let unwritten = sink.finish().err();
-    if run.record.options.delete_empty_repositories {
+    // R11: a run that is to stop may have lost the lock.
+    if run.record.options.delete_empty_repositories && !run.stop.is_cancelled() {
         let removed = run.registry.remove_empty_repositories().await?;
         if removed > 0 {
             run.progress
@@ -108,7 +109,8 @@ pub async fn report(
             report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
         }
     }
-    let hidden = run.registry.versioning() == Versioning::Seen;
+    report.versioning = run.registry.versioning();
+    let hidden = report.versioning.only_hides();
     if run.record.mode == Mode::Check && hidden {
         report.bytes.hidden = report.bytes.orphaned;
     }
@@ -145,15 +147,16 @@ pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<V
     Ok(first)
 }
 
-/// Writes record and report.
+/// Writes report and record. A record that says that the run is over stands beside its report, whenever it is killed: so the
+/// report comes first.
 ///
 /// # Errors
 ///
 /// A state store that fails.
 pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
-    run.record.save(&run.state).await?;
     run.state
         .write_json(&format!("{}report.json", run_folder(run.record.run)), report)
         .await?;
-    Ok(())
+    failpoint::here("after-report").await;
+    run.record.save(&run.state).await
 }

@@ -42,7 +42,7 @@ pub(crate) struct OddLink {
     pub digest: Option<Digest>,
     /// Whether what it names is a revision.
     pub is_revision: bool,
-    /// Whether nothing but its `ETag` is odd.
+    /// Whether nothing but its `ETag` is odd: one that looks like an MD5, and is not that of what its key says.
     pub only_etag: bool,
 }
 
@@ -120,8 +120,10 @@ impl RepositoryKeys {
         let odd = |digest: Option<Digest>, is_revision| OddLink {
             key: object.key.clone(),
             is_revision,
-            only_etag: object.etag.is_some()
-                && digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
+            only_etag: digest.is_some_and(|digest| {
+                link::link_fits(&digest, object.size, None)
+                    && !link::link_fits(&digest, object.size, object.etag.as_deref())
+            }),
             digest,
         };
         let fits = |digest: &Digest| link::link_fits(digest, object.size, object.etag.as_deref());
@@ -143,8 +145,9 @@ impl RepositoryKeys {
                 self.layer_links.push(link(digest));
             }
             Some(RepositoryEntry::RevisionLink(digest)) => {
-                // R1: where nothing but its content can tell, as on a filesystem, it is read: its content is served.
-                if !fits(&digest) || object.etag.is_none() {
+                // R1: where nothing but its content can tell, as on a filesystem and on Azure, it is read: its content is
+                // served.
+                if !link::link_is_proved(&digest, object.size, object.etag.as_deref()) {
                     self.odd_links.push(odd(Some(digest), true));
                 }
                 self.revisions.push(link(digest));

@@ -105,6 +105,24 @@ fn between_the_stages() {
     killed_at("after-sweep", once);
 }
 
+/// All is done and reported, and only the record does not say so yet.
+#[test]
+fn between_the_report_and_the_end_of_the_run() {
+    let scene = Scene::on_folder(&shape()).unwrap();
+    let killed = scene
+        .run_with("after-report=return", &scene.delete(&UNTAGGED))
+        .unwrap();
+    assert_eq!(killed.status, KILLED, "{killed:?}");
+    scene
+        .check_finished(&scene.show().unwrap(), &scene.orphans_and_untagged())
+        .unwrap();
+    let report = scene.report(0, &scene.resume()).unwrap();
+    scene
+        .check_finished(&report, &scene.orphans_and_untagged())
+        .unwrap();
+    assert_eq!(number(&report, "/epochs").unwrap(), 2);
+}
+
 /// On S3 nobody knows whether the owner of the lock still lives: its lease has to pass, and its requests.
 #[test]
 fn on_s3_a_run_is_resumed_once_the_lease_of_the_dead_one_has_passed() {

@@ -104,6 +104,12 @@ fn a_refused_run_has_a_valid_report_too_and_it_says_why() {
             .contains("--accept-untagged-repositories"),
         "{shown:#}"
     );
+
+    // Nor does it claim to know what would go.
+    let text = hardprune.run(&["runs", "show", run.unwrap()]).unwrap();
+    assert!(text.stdout.contains("refused, nothing deleted"), "{text:?}");
+    assert!(text.stdout.contains("--accept-untagged-repositories"), "{text:?}");
+    assert!(!text.stdout.contains("Would"), "{text:?}");
 }
 
 #[test]
