@@ -3,7 +3,7 @@
 use hardprune_common::journal::{EpochJournal, read_journals};
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{PlanDocument, plan_key};
-use hardprune_common::state::{FileRef, StateError, StateStore};
+use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::Store;
 use hardprune_worker::settle_batches::{SettleError, settle_batches};
 
@@ -36,19 +36,8 @@ impl EpochBooks {
                 run: record.run,
                 number: epoch.number,
             };
-            let file = FileRef {
-                key: plan_key(&of),
-                sha256,
-                size: 0,
-                items: 1,
-            };
-            let bytes = state.read(&file).await?;
-            let plan = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
-                key: file.key,
-                problem: error.to_string(),
-            })?;
             books.push(Self {
-                plan,
+                plan: state.read_sealed(&plan_key(&of), sha256).await?,
                 journal: read_journals(state, &of).await?,
                 epoch: of,
             });

@@ -55,21 +55,11 @@ impl ReviewedPlan {
                 "run {reviewed} has no sealed plan: it did not get that far"
             )));
         };
-        let file = FileRef {
-            key: plan_key(&Epoch {
-                run: reviewed,
-                number,
-            }),
-            sha256,
-            size: 0,
-            items: 1,
-        };
-        let bytes = source.read(&file).await?;
-        let mut document: PlanDocument =
-            serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
-                key: file.key,
-                problem: error.to_string(),
-            })?;
+        let key = plan_key(&Epoch {
+            run: reviewed,
+            number,
+        });
+        let mut document: PlanDocument = source.read_sealed(&key, sha256).await?;
         let folder = format!("{}reviewed/", run_folder(run));
         let shards = document.shards.iter_mut();
         let files = document
