@@ -86,7 +86,7 @@ pub async fn prune(
         (None, Mode::Delete) => named.open_state()?,
     };
 
-    let record = match choices.resume {
+    let mut record = match choices.resume {
         Some(resume) => resumed_record(&state, &*registry, resume).await?,
         None => new_record(mode, &args, choices, &*registry).await?,
     };
@@ -99,10 +99,7 @@ pub async fn prune(
     let progress = Progress::on_standard_error(metrics.coordinator.clone());
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let deadline = watch_deadline(&args, &progress, &stop)?;
-    let reviewed = match record.options.plan {
-        Some(plan) => Some(ReviewedPlan::take_over(&state, &*registry, record.run, plan).await?),
-        None => None,
-    };
+    let reviewed = ReviewedPlan::of_run(&state, &*registry, &mut record).await?;
     let run = Run {
         workers: WORKERS.min(concurrency.into()),
         reads_in_flight: if named.is_folder() {
@@ -238,6 +235,7 @@ async fn new_record(
         options,
         started: registry.now().await?,
         shard_digits: None,
+        reviewed_plan: None,
         epochs: Vec::new(),
         ended: false,
     })

@@ -6,8 +6,10 @@ use anyhow::{Context, Result, ensure};
 use hardprune_tests::content::Seeded;
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::manifests::{self, Family};
+use hardprune_tests::program::Finished;
 use hardprune_tests::pull::{Puller, pull_everything};
 use hardprune_tests::push::Pusher;
+use hardprune_tests::scene::KILLED;
 use hardprune_tests::storage_writer::{Storage, blob_key, layer_link_key, revision_link_key};
 use hardprune_tests::truth::Tag;
 use serde_json::Value;
@@ -222,4 +224,43 @@ fn plans_of_other_registries_and_of_no_run_are_refused() {
     )
     .unwrap();
     assert!(one.inventory().unwrap().0.is_empty());
+}
+
+/// All that the check kept is gone by then: the run has its own copies, and believes none that has changed.
+#[test]
+fn a_run_that_goes_on_needs_nothing_of_the_check_any_more() {
+    let place = Place::folder().unwrap();
+    let truth = generate(&Shape::small(23), &place).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let checked = report(&hardprune, &place, 0, "check", &[]).unwrap();
+    // Nobody has reviewed it.
+    let unseen = place.add_orphan(b"came after the review", None).unwrap();
+
+    let argument = place.argument();
+    let plan = ["--assume-read-only", "--plan", run_of(&checked).unwrap()];
+    let mut command = hardprune.command(&[&["delete", &argument], &plan[..]].concat());
+    let killed = command
+        .env("FAILPOINTS", "after-dangling=return")
+        .output()
+        .unwrap();
+    assert_eq!(Finished::of(&killed).unwrap().status, KILLED);
+    let kept = hardprune.home().join(".local/state/hardprune");
+    assert!(kept.is_dir(), "{kept:?}");
+    std::fs::remove_dir_all(kept).unwrap();
+
+    let runs = place.path("hardprune/runs").unwrap();
+    let run = std::fs::read_dir(runs).unwrap().next().unwrap().unwrap();
+    let copy = run.path().join("reviewed/plan.json");
+    let bytes = std::fs::read(&copy).unwrap();
+    std::fs::write(&copy, [&bytes[..], b"\n"].concat()).unwrap();
+    let resume = ["delete", &argument, "--assume-read-only", "--resume", "auto"];
+    let refused = hardprune.run(&resume).unwrap();
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("has changed"), "{refused:?}");
+
+    std::fs::write(&copy, bytes).unwrap();
+    let resumed = report(&hardprune, &place, 0, "delete", &["--resume", "auto"]).unwrap();
+    assert_eq!(number(&resumed, "bytes.freed").unwrap(), truth.orphan_bytes());
+    assert_eq!(number(&resumed, "blobs.not_attempted").unwrap(), 1);
+    assert!(place.get(&blob_key(&unseen)).unwrap().is_some());
 }
