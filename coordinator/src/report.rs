@@ -1,10 +1,9 @@
 //! The run's report: one JSON document (schema: `docs/report.schema.json`), and the lines that operators know from
 //! OpenShift's hard prune.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use hardprune_common::problem::{Problem, ProblemKind};
+use hardprune_common::problem::Problem;
 use hardprune_common::run::RunId;
 use hardprune_common::seal::{MarkDocument, PlanDocument};
 use hardprune_common::store::{RequestCounts, Versioning};
@@ -14,10 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
 use crate::human;
+pub use crate::problems::{FIRST_PROBLEMS, Problems};
 use crate::run_record::{Mode, RunOptions, RunRecord};
-
-/// Problems that the report itself holds; all of them are in the state store.
-pub const FIRST_PROBLEMS: usize = 20;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,17 +109,6 @@ pub struct Seconds {
     pub sweep: f64,
     /// From start to end.
     pub total: f64,
-}
-
-/// What was found wrong.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problems {
-    /// How many.
-    pub total: u64,
-    /// By kind.
-    pub by_kind: BTreeMap<ProblemKind, u64>,
-    /// The first ones.
-    pub first: Vec<Problem>,
 }
 
 /// The run's report. Fields are added, never changed.
@@ -252,8 +238,7 @@ impl Report {
             self.blobs.unrecognized_keys += findings.unrecognized_keys;
             self.bytes.uploads += findings.upload_bytes;
             for (kind, count) in &findings.problem_counts {
-                *self.problems.by_kind.entry(*kind).or_default() += count;
-                self.problems.total += count;
+                self.problems.count(*kind, *count);
             }
         }
         self.filter.items = mark.filters.iter().map(|filter| filter.filter.items).sum();
@@ -297,22 +282,21 @@ impl Report {
         }
         self.links = accounts.links;
         self.bytes.uploads = accounts.upload_bytes;
-        self.add_problems(&accounts.problems);
+        self.problems.add_all(&accounts.problems);
     }
 
     /// Takes in problems that no mark counted.
     pub fn add_problems(&mut self, problems: &[Problem]) {
         for problem in problems {
-            *self.problems.by_kind.entry(problem.kind).or_default() += 1;
-            self.problems.total += 1;
+            self.problems.add(problem);
         }
-        self.add_first(problems);
     }
 
     /// Shows problems that a mark has counted.
     pub fn add_first(&mut self, problems: &[Problem]) {
-        let room = FIRST_PROBLEMS.saturating_sub(self.problems.first.len());
-        self.problems.first.extend(problems.iter().take(room).cloned());
+        for problem in problems {
+            self.problems.show(problem);
+        }
     }
 
     /// The report for people, without the closing lines.

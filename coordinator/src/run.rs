@@ -11,7 +11,7 @@ use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
-use hardprune_common::state::StateStore;
+use hardprune_common::state::{StateError, StateStore, epoch_folder};
 use hardprune_common::store::{Store, Versioning};
 use hardprune_common::task::MarkRules;
 use hardprune_worker::metrics::WorkerMetrics;
@@ -24,6 +24,7 @@ use crate::books;
 use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
+use crate::failed_removals::write_failed_removals;
 use crate::human;
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::metrics::Stage;
@@ -404,6 +405,13 @@ impl Run {
                 .set_deleted(settled.accounts.deleted_blobs, settled.accounts.freed_bytes);
             settled.accounts
         });
+        let refused = accounts
+            .as_ref()
+            .is_some_and(|accounts| accounts.problems.total > 0);
+        if let Err(error) = self.write_problems(refused, &found.problems).await {
+            self.progress
+                .say(&format!("not every problem could be written down: {error}"));
+        }
         self.record.ended = !matches!(outcome, Outcome::Stopped);
         let error = result.err();
         let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
@@ -417,6 +425,21 @@ impl Run {
             }
             None => Ok((saved?, status)),
         }
+    }
+
+    /// Writes what no mark has written down: removals that the store refused, where there are any, and tasks that failed.
+    async fn write_problems(&self, refused: bool, of_tasks: &[Problem]) -> Result<(), StateError> {
+        if refused {
+            write_failed_removals(&self.state, &self.record).await?;
+        }
+        if !of_tasks.is_empty() {
+            let key = format!(
+                "{}problems/tasks.problems.jsonl",
+                epoch_folder(&self.record.epoch())
+            );
+            self.state.write_lines(&key, of_tasks).await?;
+        }
+        Ok(())
     }
 
     /// Makes the report and writes it, with the record, into the state store.

@@ -111,27 +111,30 @@ async fn settle_predecessors(
 ) -> Result<HashSet<(usize, usize, usize)>, TaskError> {
     let task = hand.task();
     let files: Vec<FileRef> = parts.iter().map(|part| part.file().clone()).collect();
-    let open = journal.read().await?;
     settle_batches(
         &*context.registry,
         &context.state,
         (&task.epoch, &task.id),
         &files,
-        &open,
+        &journal.files().await?,
     )
     .await
     .map_err(|error| match error {
         SettleError::State(error) => TaskError::State(error),
         SettleError::Registry(error) => TaskError::Registry(error),
     })?;
-    let settled = journal.read().await?;
-    let gone = settled.iter().filter(|(_, end)| match end {
-        BatchEnd::Open => false,
-        BatchEnd::Ended(not_deleted) => not_deleted.is_empty(),
-    });
-    Ok(gone
-        .map(|(batch, _)| (batch.part, batch.from, batch.to))
-        .collect())
+    let settled = journal.files().await?;
+    let mut gone = HashSet::new();
+    for part in 0..parts.len() {
+        let batches = settled.read_part(&context.state, part).await?;
+        gone.extend(batches.into_iter().filter_map(|(batch, end)| match end {
+            BatchEnd::Ended(not_deleted) if not_deleted.is_empty() => {
+                Some((batch.part, batch.from, batch.to))
+            }
+            BatchEnd::Open | BatchEnd::Ended(_) => None,
+        }));
+    }
+    Ok(gone)
 }
 
 /// Sends the batches of one part.

@@ -2,7 +2,7 @@
 //! absent was freed by the run, what is present is still to do (R5).
 
 use futures::{StreamExt, TryStreamExt, stream};
-use hardprune_common::journal::{BatchEnd, Fate, Journal, TaskJournal};
+use hardprune_common::journal::{BatchEnd, Fate, Journal, JournalFiles};
 use hardprune_common::removal::Removal;
 use hardprune_common::run::Epoch;
 use hardprune_common::state::{FileRef, StateError, StateStore};
@@ -35,13 +35,13 @@ pub async fn settle_batches(
     state: &StateStore,
     (epoch, task): (&Epoch, &str),
     parts: &[FileRef],
-    batches: &TaskJournal,
+    files: &JournalFiles,
 ) -> Result<u64, SettleError> {
     let journal = Journal::of_task(state.clone(), epoch, task);
     let mut settled = 0;
     for (number, file) in parts.iter().enumerate() {
-        let of_part = batches.iter().filter(|(batch, _)| batch.part == number);
-        let unsettled: Vec<_> = of_part.filter(|(_, end)| is_unsettled(end)).collect();
+        let batches = files.read_part(state, number).await?;
+        let unsettled: Vec<_> = batches.iter().filter(|(_, end)| is_unsettled(end)).collect();
         if unsettled.is_empty() {
             continue;
         }
