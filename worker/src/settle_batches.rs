@@ -2,6 +2,7 @@
 //! absent was freed by the run, what is present is still to do (R5).
 
 use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::failpoint;
 use hardprune_common::journal::{BatchEnd, Fate, Journal, JournalFiles};
 use hardprune_common::removal::Removal;
 use hardprune_common::run::Epoch;
@@ -49,7 +50,9 @@ pub async fn settle_batches(
         for (batch, end) in unsettled {
             let removals = &removals[batch.from.min(removals.len())..batch.to.min(removals.len())];
             let not_deleted = look_at(registry, removals, end).await?;
+            failpoint::here("settle-before-end").await;
             journal.settle(*batch, not_deleted).await?;
+            failpoint::here("settle-after-end").await;
             settled += 1;
         }
     }
