@@ -230,25 +230,6 @@ impl StorageLocation {
         }
     }
 
-    /// The same store, or the folder `name` in it: where hardprune keeps its own files beside a registry.
-    ///
-    /// # Errors
-    ///
-    /// A name that no folder can have.
-    pub fn subfolder(&self, name: &str) -> Result<Self, StoreError> {
-        if self.kind == StoreKind::Folder {
-            return Self::folder(&Path::new(&self.folder).join(name));
-        }
-        let folder = format!("{}/{name}", self.folder);
-        Self::cloud_in(
-            self.kind,
-            &self.container,
-            &folder,
-            self.settings.clone(),
-            self.environment.clone(),
-        )
-    }
-
     /// Opens the store. Nothing is asked of it yet: whether the bucket is there shows with the first request.
     ///
     /// # Errors
