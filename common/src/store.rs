@@ -206,6 +206,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// file that cannot be read, and a prefix that leads through a file as if it were a folder. A range without any object is no error.
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>>;
 
+    /// Whether a listing of a range begins at the range. Where it does not, its pages begin at the prefix's first key, and what
+    /// lies before the range is asked for in vain: right, but the more ranges, the more pages.
+    fn starts_listings_anywhere(&self) -> bool {
+        true
+    }
+
     /// Lists as [`Store::list`] does, but may show layer links, and what is not wanted, by their keys only, where a listing
     /// would have to look at each by itself: on a filesystem. [`Store::look_at`] does then.
     ///

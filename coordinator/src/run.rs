@@ -40,10 +40,6 @@ use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
 use crate::{mark, plan, retention, settle};
 
-/// Ranges that are cut for each worker, so that one with a large one does not keep the others waiting for long. Each costs
-/// two listings at least.
-const RANGES_FOR_A_WORKER: usize = 2;
-
 /// What a run works with.
 #[derive(Debug)]
 pub struct Run {
@@ -190,7 +186,7 @@ impl Run {
         self.refuse_versioned()?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
-        let ranges = mark::cut_ranges(&*self.registry, self.workers * RANGES_FOR_A_WORKER).await?;
+        let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
         let marked = mark::mark(dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
         info!(

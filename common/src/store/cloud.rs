@@ -112,6 +112,10 @@ impl Store for CloudStore {
         self.provider.delete_style().limit()
     }
 
+    fn starts_listings_anywhere(&self) -> bool {
+        self.provider.starts_listings_anywhere()
+    }
+
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {
         self.list_range(range).boxed()
     }

@@ -71,6 +71,11 @@ pub(super) trait Provider: Send + Sync + 'static {
     /// The query that asks for a page, from `?` on.
     fn list_query(&self, query: ListQuery<'_>) -> String;
 
+    /// See [`Store::starts_listings_anywhere`](crate::store::Store::starts_listings_anywhere).
+    fn starts_listings_anywhere(&self) -> bool {
+        true
+    }
+
     /// Headers that every request has, before it is signed.
     fn common_headers(&self) -> HeaderMap {
         HeaderMap::new()

@@ -35,6 +35,7 @@ async fn a_server_that_ignores_where_to_start_is_borne_with() {
         after: Some("a/3".to_owned()),
         ..ListRange::prefix("a/")
     };
+    assert!(!store.starts_listings_anywhere());
     assert_eq!(keys(&*store, range).await.unwrap(), ["a/4"]);
     assert_eq!(
         server.lines(),
