@@ -9,6 +9,7 @@ use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
 use tokio::sync::Mutex;
 
+use crate::mark_limits::MarkLimits;
 use crate::metrics::WorkerMetrics;
 
 /// What can end an attempt at a task.
@@ -78,6 +79,8 @@ pub struct WorkerContext {
     pub reads_in_flight: usize,
     /// What it counts.
     pub metrics: WorkerMetrics,
+    /// How much a mark task takes on.
+    pub mark_limits: MarkLimits,
     traced: Mutex<Option<(Epoch, Arc<TracedPlan>)>>,
 }
 
@@ -95,6 +98,7 @@ impl WorkerContext {
             state,
             reads_in_flight,
             metrics,
+            mark_limits: MarkLimits::default(),
             traced: Mutex::new(None),
         }
     }

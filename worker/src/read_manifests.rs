@@ -1,5 +1,5 @@
 //! Reads manifests, checks their bytes against their digests, and understands them. Each distinct manifest is read
-//! once per task.
+//! once per task (decision 0011 has the exception).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +12,6 @@ use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::ManifestCounts;
 use tokio::sync::OnceCell;
 
-/// Manifests that a task remembers whole, where their place in each repository is judged. Those beyond are read again.
-const REMEMBERED_WHOLE: usize = 4_000;
 const SCAN_STEP: u64 = 4 << 20;
 /// A digest's text is no longer than this: pieces of a scan overlap by as much.
 const LONGEST_DIGEST: u64 = 256;
@@ -50,8 +48,18 @@ enum Slot {
 pub(crate) enum Remember {
     /// That it was: enough where every manifest is live, because a reference counts once per task.
     ThatItWasRead,
-    /// What it says: it may be live in one repository and dead in another.
-    WhatItSays,
+    /// What it says, of so many: it may be live in one repository and dead in another. Those beyond are read again.
+    WhatItSays { at_most: usize },
+}
+
+impl Remember {
+    /// Whether one manifest more is remembered.
+    fn has_room(self, remembered: usize) -> bool {
+        match self {
+            Self::ThatItWasRead => true,
+            Self::WhatItSays { at_most } => remembered < at_most,
+        }
+    }
 }
 
 /// Reads manifests for one task.
@@ -94,7 +102,7 @@ impl ManifestReader {
                 Some(Slot::Reading(reading)) => Arc::clone(reading),
                 None => {
                     let reading = Reading::default();
-                    if self.remember == Remember::ThatItWasRead || slots.len() < REMEMBERED_WHOLE {
+                    if self.remember.has_room(slots.len()) {
                         slots.insert(*digest, Slot::Reading(Arc::clone(&reading)));
                     }
                     reading

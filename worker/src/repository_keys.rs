@@ -9,10 +9,7 @@ use hardprune_common::store::{Glimpse, ListedObject};
 use hardprune_common::task::MarkRules;
 use jiff::Timestamp;
 
-/// Revisions after which a repository is handed on in pieces, where each revision can be judged by itself.
-const PIECE_REVISIONS: usize = 5_000;
-/// Layer links, glanced at only, after which it is.
-const PIECE_LAYERS: usize = 50_000;
+use crate::mark_limits::MarkLimits;
 
 /// A link that names a digest by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,18 +197,23 @@ pub(crate) enum Sorted {
 pub(crate) struct RepositoryCollector {
     whole_repositories: bool,
     cutoff: Timestamp,
+    limits: MarkLimits,
     current: Option<RepositoryKeys>,
     /// Keys of no repository.
     pub unrecognized: u64,
+    /// Revisions of all repositories so far.
+    pub revisions: usize,
 }
 
 impl RepositoryCollector {
-    pub fn new(rules: &MarkRules) -> Self {
+    pub fn new(rules: &MarkRules, limits: MarkLimits) -> Self {
         Self {
             whole_repositories: judges_whole_repositories(rules),
             cutoff: rules.cutoff,
+            limits,
             current: None,
             unrecognized: 0,
+            revisions: 0,
         }
     }
 
@@ -221,6 +223,9 @@ impl RepositoryCollector {
             self.unrecognized += 1;
             return Sorted::Taken;
         };
+        if let Some(RepositoryEntry::RevisionLink(_)) = key.entry {
+            self.revisions += 1;
+        }
         let is_current = self
             .current
             .as_ref()
@@ -261,7 +266,8 @@ impl RepositoryCollector {
     /// A piece of the current repository, where it has become large and can be judged in pieces.
     pub fn take_piece(&mut self) -> Option<RepositoryKeys> {
         let current = self.current.as_mut()?;
-        let is_large = current.revisions.len() >= PIECE_REVISIONS || current.glanced_at.len() >= PIECE_LAYERS;
+        let is_large = current.revisions.len() >= self.limits.piece_revisions
+            || current.glanced_at.len() >= self.limits.piece_layers;
         if self.whole_repositories || !is_large {
             return None;
         }
