@@ -8,6 +8,9 @@ pub struct MarkLimits {
     /// Where what manifests say is remembered, a range with more revisions than this is ended early, too: half of what is
     /// remembered, because the range ends behind the repository that has one too many.
     pub range_revisions: usize,
+    /// Where all are live, manifests of which it is remembered that they were read. Those beyond are read again where they are
+    /// met again: never where ranges end early, which have no more keys.
+    pub remembered_reads: usize,
     /// Manifests of which it is remembered what they say. Those beyond are read again where they are met again.
     pub remembered_manifests: usize,
     /// Revisions after which a repository is handed on in pieces, where each revision can be judged by itself.
@@ -21,6 +24,7 @@ impl Default for MarkLimits {
         Self {
             range_keys: 100_000,
             range_revisions: 2_000,
+            remembered_reads: 100_000,
             remembered_manifests: 4_000,
             piece_revisions: 5_000,
             piece_layers: 50_000,

@@ -109,7 +109,9 @@ fn remember(rules: &MarkRules, limits: MarkLimits) -> Remember {
             at_most: limits.remembered_manifests,
         }
     } else {
-        Remember::ThatItWasRead
+        Remember::ThatItWasRead {
+            at_most: limits.remembered_reads,
+        }
     }
 }
 

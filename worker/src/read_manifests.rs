@@ -43,23 +43,13 @@ enum Slot {
     MarkedBefore { children: Arc<[Digest]> },
 }
 
-/// What is remembered of a manifest that was understood.
+/// What is remembered of a manifest that was understood, and of how many. Those beyond are read again (R9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remember {
     /// That it was: enough where every manifest is live, because a reference counts once per task.
-    ThatItWasRead,
-    /// What it says, of so many: it may be live in one repository and dead in another. Those beyond are read again.
+    ThatItWasRead { at_most: usize },
+    /// What it says: it may be live in one repository and dead in another.
     WhatItSays { at_most: usize },
-}
-
-impl Remember {
-    /// Whether one manifest more is remembered.
-    fn has_room(self, remembered: usize) -> bool {
-        match self {
-            Self::ThatItWasRead => true,
-            Self::WhatItSays { at_most } => remembered < at_most,
-        }
-    }
 }
 
 /// Reads manifests for one task.
@@ -102,7 +92,9 @@ impl ManifestReader {
                 Some(Slot::Reading(reading)) => Arc::clone(reading),
                 None => {
                     let reading = Reading::default();
-                    if self.remember.has_room(slots.len()) {
+                    let (Remember::ThatItWasRead { at_most } | Remember::WhatItSays { at_most }) =
+                        self.remember;
+                    if slots.len() < at_most {
                         slots.insert(*digest, Slot::Reading(Arc::clone(&reading)));
                     }
                     reading
@@ -116,10 +108,13 @@ impl ManifestReader {
                 Ok::<_, StoreError>(Arc::new(read))
             })
             .await?;
-        if let (Remember::ThatItWasRead, ManifestRead::Understood(manifest)) = (self.remember, &**read) {
-            let children = manifest.children.as_slice().into();
+        if let (Remember::ThatItWasRead { .. }, ManifestRead::Understood(manifest)) = (self.remember, &**read)
+        {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.insert(*digest, Slot::MarkedBefore { children });
+            if let Some(slot) = slots.get_mut(digest) {
+                let children = manifest.children.as_slice().into();
+                *slot = Slot::MarkedBefore { children };
+            }
         }
         Ok(Arc::clone(read))
     }
