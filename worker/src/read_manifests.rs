@@ -1,5 +1,5 @@
 //! Reads manifests, checks their bytes against their digests, and understands them. Each distinct manifest is read
-//! once per task (decision 0011 has the exception).
+//! once per task (decision 0012 has the exception).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
