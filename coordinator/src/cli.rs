@@ -137,7 +137,7 @@ pub struct RunArgs {
     /// Goes on although the bucket keeps versions: deletes then hide, and free nothing.
     #[arg(long)]
     pub accept_versioned: bool,
-    /// How the report is printed on standard output.
+    /// How the report is printed on standard output. JSON is printed of runs that fail or are refused, too.
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, env = "HARDPRUNE_OUTPUT")]
     pub output: OutputFormat,
     /// Writes every orphan as a JSON line to this file.

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::registry_config::{DescriptorCache, RegistryStorage};
 use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
-use crate::run::Run;
+use crate::run::{Ended, Run};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
 use crate::serve_metrics::Metrics;
 use crate::transport::Elsewhere;
@@ -50,7 +50,7 @@ pub struct DeleteChoices {
 ///
 /// # Errors
 ///
-/// What ended the run before there was anything to report.
+/// What ended the run before it deleted anything.
 pub async fn prune(
     mode: Mode,
     args: RunArgs,
@@ -122,7 +122,20 @@ pub async fn prune(
         stop,
     };
     readiness.set_ready();
-    let (report, status) = run.execute().await?;
+    let Ended {
+        report,
+        status,
+        error,
+    } = run.execute().await?;
+    if let Some(error) = error {
+        // Who reads JSON reads it of every run that there was.
+        if args.output == OutputFormat::Json
+            && let Err(unprinted) = print_report(&report, args.output, &delete_command(arguments))
+        {
+            eprintln!("hardprune: {unprinted}");
+        }
+        return Err(error);
+    }
     metrics.coordinator.run_ended(report.finished, status);
     let written = match &outputs.metrics {
         Some(path) => metrics_file::write(path, &report),

@@ -75,6 +75,17 @@ pub struct Run {
     pub stop: CancellationToken,
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its report.
+    pub report: Report,
+    /// The exit status that goes with it.
+    pub status: ExitStatus,
+    /// What ended it, where it had deleted nothing: a failure, a guard, a stop.
+    pub error: Option<RunError>,
+}
+
 /// What came of an epoch as far as it got.
 #[derive(Debug, Default)]
 struct Found {
@@ -96,8 +107,8 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// What ended it before there was anything to report.
-    pub async fn execute(mut self) -> Result<(Report, ExitStatus), RunError> {
+    /// What ended it before there was a run, or kept its report from being made.
+    pub async fn execute(mut self) -> Result<Ended, RunError> {
         let began = clock::monotonic_now();
         let now = self.registry.now().await?;
         let epoch = self.record.begin_epoch(now);
@@ -128,8 +139,29 @@ impl Run {
         epoch: &Epoch,
         lock: Option<&RegistryLock>,
         began: Instant,
-    ) -> Result<(Report, ExitStatus), RunError> {
+    ) -> Result<Ended, RunError> {
         self.record.save(&self.state).await?;
+        let mut found = Found::default();
+        let (transport, result) = match self.begin(epoch, lock).await {
+            Ok(transport) => {
+                let result = self.stages(epoch, lock, &transport, &mut found).await;
+                (Some(transport), result)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        found.seconds.total = clock::since(began).as_secs_f64();
+        let ended = self.finish(found, result).await;
+        let outcome = ended
+            .as_ref()
+            .map_or(Outcome::Failed, |ended| ended.report.outcome);
+        if let Some(transport) = transport {
+            transport.end(outcome, self.progress.board()).await;
+        }
+        ended
+    }
+
+    /// Settles what is left of earlier epochs and runs, and opens the queue.
+    async fn begin(&self, epoch: &Epoch, lock: Option<&RegistryLock>) -> Result<Transport, RunError> {
         if epoch.number > 1 {
             // R5: with the lock in hand no request of an earlier epoch is under way any more.
             let settled = books::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
@@ -139,16 +171,7 @@ impl Run {
             // As long as what they left open is there, or gone by them: after this run nobody could tell.
             settle::settle_dead_runs(self).await;
         }
-        let transport = Transport::open(self, epoch).await?;
-        let mut found = Found::default();
-        let result = self.stages(epoch, lock, &transport, &mut found).await;
-        found.seconds.total = clock::since(began).as_secs_f64();
-        let finished = self.finish(found, result).await;
-        let outcome = finished
-            .as_ref()
-            .map_or(Outcome::Failed, |(report, _)| report.outcome);
-        transport.end(outcome, self.progress.board()).await;
-        finished
+        Transport::open(self, epoch).await
     }
 
     /// The stages, in the order of the data.
@@ -361,11 +384,7 @@ impl Run {
         self.progress.say(&line);
     }
 
-    async fn finish(
-        &mut self,
-        found: Found,
-        result: Result<(), RunError>,
-    ) -> Result<(Report, ExitStatus), RunError> {
+    async fn finish(&mut self, found: Found, result: Result<(), RunError>) -> Result<Ended, RunError> {
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.requests = self.registry.requests().plus(found.tally.requests);
             latest.workers = found.tally.workers.len() as u64;
@@ -410,16 +429,31 @@ impl Run {
         }
         self.record.ended = !matches!(outcome, Outcome::Stopped);
         let error = result.err();
-        let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
+        let report = self.report(&found, outcome, accounts, error.as_ref()).await;
+        let saved = match &report {
+            Ok(report) => settle::save(self, report).await,
+            Err(_) => Ok(()),
+        };
         retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
-        match error {
+        match (error, report) {
             // What ended the run is what the user must hear, whether or not it could be written down.
-            Some(error) if !begun => Err(error),
-            Some(error) => {
-                self.progress.say(&format!("stopped: {error}"));
-                Ok((saved?, status))
+            (Some(error), Err(_)) if !begun => Err(error),
+            (error @ Some(_), Ok(report)) if !begun => Ok(Ended {
+                report,
+                status,
+                error,
+            }),
+            (error, report) => {
+                if let Some(error) = error {
+                    self.progress.say(&format!("stopped: {error}"));
+                }
+                saved?;
+                Ok(Ended {
+                    report: report?,
+                    status,
+                    error: None,
+                })
             }
-            None => Ok((saved?, status)),
         }
     }
 
@@ -438,7 +472,7 @@ impl Run {
         Ok(())
     }
 
-    /// Makes the report and writes it, with the record, into the state store.
+    /// Makes the report.
     async fn report(
         &self,
         found: &Found,
@@ -451,7 +485,6 @@ impl Run {
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
         report.error = error.map(ToString::to_string);
-        settle::save(self, &report).await?;
         Ok(report)
     }
 }
