@@ -280,6 +280,9 @@ pub struct ShardTotals {
     pub orphaned_bytes: u64,
     /// Orphans that stay because the reviewed plan does not name them.
     pub not_reviewed: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub not_reviewed_bytes: u64,
 }
 
 impl ShardTotals {
@@ -297,6 +300,7 @@ impl ShardTotals {
             young_bytes,
             orphaned_bytes,
             not_reviewed,
+            not_reviewed_bytes,
         } = *other;
         Self {
             scanned: self.scanned + scanned,
@@ -308,6 +312,7 @@ impl ShardTotals {
             young_bytes: self.young_bytes + young_bytes,
             orphaned_bytes: self.orphaned_bytes + orphaned_bytes,
             not_reviewed: self.not_reviewed + not_reviewed,
+            not_reviewed_bytes: self.not_reviewed_bytes + not_reviewed_bytes,
         }
     }
 }

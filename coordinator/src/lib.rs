@@ -21,6 +21,7 @@ pub mod metrics_file;
 pub mod open_stores;
 pub mod outputs;
 pub mod plan;
+pub mod planned;
 pub mod preflight;
 pub mod problems;
 pub mod progress;

@@ -10,7 +10,7 @@ use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
-use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
+use hardprune_common::seal::{MarkedRange, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, epoch_folder};
 use hardprune_common::store::{Store, Versioning};
 use hardprune_common::task::MarkRules;
@@ -25,10 +25,10 @@ use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::failed_removals::write_failed_removals;
-use crate::human;
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::metrics::Stage;
 use crate::outputs::Outputs;
+use crate::planned::Planned;
 use crate::progress::Progress;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
@@ -265,7 +265,10 @@ impl Run {
                 .await?;
             return Ok(());
         };
-        self.say_what_will_go(sealed_plan.document());
+        // R7: `delete` says what it will do before it does it.
+        let plan = sealed_plan.document();
+        let planned = Planned::read(&self.state, plan).await?;
+        self.progress.say(&planned.announcement(plan));
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }
@@ -369,19 +372,6 @@ impl Run {
             )));
         }
         Ok(())
-    }
-
-    /// R7: `delete` says what it will do before it does it.
-    fn say_what_will_go(&self, plan: &PlanDocument) {
-        let totals = &plan.totals;
-        let going = totals.orphaned - totals.not_reviewed;
-        let line = format!(
-            "will delete {going} of {} blobs and {} dangling layer links; all orphans together have {}",
-            totals.scanned,
-            plan.dangling_links(),
-            human::bytes(totals.orphaned_bytes)
-        );
-        self.progress.say(&line);
     }
 
     async fn finish(&mut self, found: Found, result: Result<(), RunError>) -> Result<Ended, RunError> {

@@ -14,7 +14,7 @@ use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, R
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
-use crate::outputs::planned_links;
+use crate::planned::planned_links;
 use crate::prune::{load_record, print_report, quoted};
 use crate::report::{Outcome, Report};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};

@@ -1,8 +1,10 @@
 //! `delete --plan RUN`: exactly what both a reviewed check and a fresh look name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
+use hardprune_coordinator::human;
 use hardprune_tests::content::Seeded;
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::manifests::{self, Family};
@@ -263,4 +265,49 @@ fn a_run_that_goes_on_needs_nothing_of_the_check_any_more() {
     assert_eq!(number(&resumed, "bytes.freed").unwrap(), truth.orphan_bytes());
     assert_eq!(number(&resumed, "blobs.not_attempted").unwrap(), 1);
     assert!(place.get(&blob_key(&unseen)).unwrap().is_some());
+}
+
+/// R7: by kind, and without what nobody has reviewed.
+#[test]
+fn before_it_deletes_it_says_all_that_goes() {
+    let place = Place::folder().unwrap();
+    generate(&Shape::small(24), &place).unwrap();
+    let old = SystemTime::now() - THREE_DAYS;
+    let upload = "docker/registry/v2/repositories/app/_uploads/0b1a5a5e-8b39-4a5b-9a36-0f6f1d1f7a55";
+    place.put(&format!("{upload}/data"), &[7; 1500], old).unwrap();
+    place
+        .put(&format!("{upload}/startedat"), b"2026-01-01T00:00:00Z", old)
+        .unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let options = ["--delete-untagged", "--purge-uploads-older-than", "1h"];
+    let checked = report(&hardprune, &place, 0, "check", &options).unwrap();
+    place.add_orphan(&[1; 5000], None).unwrap();
+
+    let argument = place.argument();
+    let plan = ["--assume-read-only", "--plan", run_of(&checked).unwrap()];
+    let arguments = [&["delete", &argument, "--output", "json"], &options[..], &plan].concat();
+    let deleted = hardprune.run(&arguments).unwrap();
+    assert_eq!(deleted.status, 0, "{deleted:?}");
+    let report: Value = serde_json::from_str(&deleted.stdout).unwrap();
+    let said = |path: &str| number(&report, path).unwrap();
+    assert!(
+        said("links.revision") > 0 && said("bytes.uploads") == 1520,
+        "{report:#}"
+    );
+    assert_eq!(said("blobs.not_attempted"), 1);
+    let line = format!(
+        "will delete {} of {} blobs ({}), {} layer links, {} links of dead manifests, {} tag history entries and 2 files of \
+         abandoned uploads (1.484 KiB)",
+        said("blobs.deleted"),
+        said("blobs.scanned"),
+        human::bytes(said("bytes.freed")),
+        said("links.layer"),
+        said("links.revision"),
+        said("links.tag"),
+    );
+    assert!(
+        deleted.stderr.lines().any(|said| said == line),
+        "{line}\n{}",
+        deleted.stderr
+    );
 }
