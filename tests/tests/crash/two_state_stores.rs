@@ -2,7 +2,7 @@
 //! has deleted it (R5).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -19,20 +19,28 @@ const FAILPOINTS: [&str; 2] = ["journal-after-start", "delete-after-request"];
 struct Two {
     scene: Scene,
     registry: String,
-    first: PathBuf,
-    second: PathBuf,
+    first: String,
+    second: String,
 }
 
 impl Two {
     fn new(scene: Scene) -> Result<Self> {
-        let registry = scene.store_names().swap_remove(0);
-        let (first, second) = (scene.folder().join("first"), scene.folder().join("second"));
+        let folder = |name: &str| scene.folder().join(name).display().to_string();
         Ok(Self {
+            registry: scene.store_names().swap_remove(0),
+            first: folder("first"),
+            second: folder("second"),
             scene,
-            registry,
-            first,
-            second,
         })
+    }
+
+    /// The first operator's runs are kept in the registry's own storage: in its root, or on S3 beside it.
+    fn in_its_own_storage(mut self) -> Self {
+        self.first = match self.scene.server() {
+            Ok(_) => format!("{}/first", self.registry),
+            Err(_) => self.registry.clone(),
+        };
+        self
     }
 
     fn everywhere() -> Result<[Self; 2]> {
@@ -43,41 +51,39 @@ impl Two {
         ])
     }
 
-    fn delete<'a>(&'a self, state: &'a PathBuf, others: &[&'a str]) -> Result<Vec<&'a str>> {
+    fn delete<'a>(&'a self, state: &'a str, others: &[&'a str]) -> Vec<&'a str> {
         let mut arguments = vec!["delete", &self.registry, "--assume-read-only", "--output", "json"];
         // One request at a time: those of a dead run that are still under way would delete after this has looked.
-        arguments.extend(["--concurrency", "1", "--state"]);
-        arguments.push(state.to_str().context("a plain name")?);
+        arguments.extend(["--concurrency", "1", "--state", state]);
         arguments.extend(others);
-        Ok(arguments)
+        arguments
     }
 
     /// The first operator's run dies. Returns its id, and the bytes that it freed.
     fn die(&self, failpoint: &str) -> Result<(String, u64)> {
         let failpoints = format!("{failpoint}=12*off->return");
-        let killed = self
-            .scene
-            .run_with(&failpoints, &self.delete(&self.first, &[])?)?;
+        let killed = self.scene.run_with(&failpoints, &self.delete(&self.first, &[]))?;
         ensure!(killed.status == KILLED, "{killed:?}");
         if let Ok(server) = self.scene.server() {
             server.advance_clock(Duration::from_secs(81));
         }
-        let runs = fs::read_dir(self.first.join("hardprune/runs"))?;
-        let names: Vec<_> = runs.collect::<Result<_, _>>()?;
-        ensure!(names.len() == 1, "{names:?}");
-        let run = names[0].file_name().to_string_lossy().into_owned();
+        let words: Vec<_> = killed.stderr.split_whitespace().collect();
+        let said = words
+            .windows(3)
+            .find(|words| words[0] == "run" && words[2] == "on");
+        let run = said.context("it does not say its run")?[1].to_owned();
         Ok((run, self.freed()?))
     }
 
     /// The second operator's run, from its beginning to its end.
     fn second_run(&self) -> Result<(Finished, Value)> {
-        let finished = self.scene.program.run(&self.delete(&self.second, &[])?)?;
+        let finished = self.scene.program.run(&self.delete(&self.second, &[]))?;
         let report = report_of(&finished, 0)?;
         Ok((finished, report))
     }
 
     fn resume(&self) -> Result<(Finished, Value)> {
-        let arguments = self.delete(&self.first, &["--resume", "auto"])?;
+        let arguments = self.delete(&self.first, &["--resume", "auto"]);
         let finished = self.scene.program.run(&arguments)?;
         let report = report_of(&finished, 0)?;
         ensure!(report["outcome"] == "completed", "{report}");
@@ -85,14 +91,13 @@ impl Two {
         Ok((finished, report))
     }
 
-    fn show_arguments<'a>(&'a self, run: &'a str) -> Result<Vec<&'a str>> {
-        let state = self.first.to_str().context("a plain name")?;
-        Ok(vec!["runs", "show", run, "--output", "json", "--state", state])
+    fn show_arguments<'a>(&'a self, run: &'a str) -> Vec<&'a str> {
+        vec!["runs", "show", run, "--output", "json", "--state", &self.first]
     }
 
     /// What `runs show` says of the first operator's run: its report, and what else.
     fn show(&self, run: &str) -> Result<(Value, String)> {
-        let finished = self.scene.program.run(&self.show_arguments(run)?)?;
+        let finished = self.scene.program.run(&self.show_arguments(run))?;
         Ok((report_of(&finished, 0)?, finished.stderr))
     }
 
@@ -117,9 +122,10 @@ fn freed_in(report: &Value) -> Result<u64> {
 #[test]
 fn the_books_of_a_dead_run_are_closed_before_another_deletes() {
     for failpoint in FAILPOINTS {
-        for two in Two::everywhere().unwrap() {
+        let own = Two::everywhere().unwrap().map(Two::in_its_own_storage);
+        for two in Two::everywhere().unwrap().into_iter().chain(own) {
             closed_before(&two, failpoint)
-                .with_context(|| format!("{failpoint}, {}", two.registry))
+                .with_context(|| format!("{failpoint}, {}", two.first))
                 .unwrap();
         }
     }
@@ -147,7 +153,7 @@ fn what_two_runs_may_have_deleted_counts_for_neither() {
     for failpoint in FAILPOINTS {
         for two in Two::everywhere().unwrap() {
             counted_for_neither(&two, failpoint)
-                .with_context(|| format!("{failpoint}, {}", two.registry))
+                .with_context(|| format!("{failpoint}, {}", two.first))
                 .unwrap();
         }
     }
@@ -155,7 +161,7 @@ fn what_two_runs_may_have_deleted_counts_for_neither() {
 
 fn counted_for_neither(two: &Two, failpoint: &str) -> Result<()> {
     let (dead, by_the_dead) = two.die(failpoint)?;
-    let away = two.first.with_extension("away");
+    let away = format!("{}.away", two.first);
     fs::rename(&two.first, &away)?;
     let (finished, report) = two.second_run()?;
     let said = &finished.stderr;
@@ -164,7 +170,7 @@ fn counted_for_neither(two: &Two, failpoint: &str) -> Result<()> {
         "{said}"
     );
     ensure!(
-        !two.first.exists(),
+        !Path::new(&two.first).exists(),
         "it made a folder for runs that are not its own"
     );
     let by_the_second = two.freed()? - by_the_dead;
@@ -201,7 +207,7 @@ fn counted_for_neither(two: &Two, failpoint: &str) -> Result<()> {
 fn a_resumed_run_counts_nothing_that_another_may_have_deleted() {
     for two in Two::everywhere().unwrap() {
         let (dead, by_the_dead) = two.die("journal-after-start").unwrap();
-        let away = two.first.with_extension("away");
+        let away = format!("{}.away", two.first);
         fs::rename(&two.first, &away).unwrap();
         two.second_run().unwrap();
         fs::rename(&away, &two.first).unwrap();
@@ -242,9 +248,9 @@ fn who_deleted_last_and_cannot_be_read_may_be_anybody() {
 fn on_a_folder_another_run_waits_for_who_looks() {
     let [two, _] = Two::everywhere().unwrap();
     let (dead, by_the_dead) = two.die("delete-after-request").unwrap();
-    let arguments = two.show_arguments(&dead).unwrap();
+    let arguments = two.show_arguments(&dead);
     let looking = two.scene.hold_at("settle-after-look", 0, &arguments).unwrap();
-    let arguments = two.delete(&two.second, &[]).unwrap();
+    let arguments = two.delete(&two.second, &[]);
     let locked = two.scene.program.run(&arguments).unwrap();
     assert_eq!(locked.status, 7, "{locked:?}");
     looking.release().unwrap();
@@ -258,7 +264,7 @@ fn on_s3_who_looked_too_early_writes_nothing_down() {
     for failpoint in FAILPOINTS {
         let [_, two] = Two::everywhere().unwrap();
         let (dead, by_the_dead) = two.die(failpoint).unwrap();
-        let arguments = two.show_arguments(&dead).unwrap();
+        let arguments = two.show_arguments(&dead);
         let looking = two.scene.hold_at("settle-after-look", 0, &arguments).unwrap();
         two.second_run().unwrap();
         looking.release().unwrap();
