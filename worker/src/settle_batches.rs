@@ -94,6 +94,7 @@ pub async fn settle_batches(
         let removals: Vec<Removal> = state.read_lines(file).await?;
         for (batch, end) in unsettled {
             let removals = &removals[batch.from.min(removals.len())..batch.to.min(removals.len())];
+            failpoint::here("settle-before-look").await;
             let mut looked_at = look_at(registry, removals, end).await?;
             failpoint::here("settle-after-look").await;
             // Asked only now: whoever is named first from here on has deleted nothing before.

@@ -260,15 +260,27 @@ fn on_a_folder_another_run_waits_for_who_looks() {
 
 /// On S3 another run can begin while `runs show` looks, and end before it writes down what it saw.
 #[test]
-fn on_s3_who_looked_too_early_writes_nothing_down() {
-    for failpoint in FAILPOINTS {
-        let [_, two] = Two::everywhere().unwrap();
-        let (dead, by_the_dead) = two.die(failpoint).unwrap();
-        let arguments = two.show_arguments(&dead);
-        let looking = two.scene.hold_at("settle-after-look", 0, &arguments).unwrap();
-        two.second_run().unwrap();
-        looking.release().unwrap();
-        let shown = report_of(&looking.finish().unwrap(), 0).unwrap();
-        assert_eq!(freed_in(&shown).unwrap(), by_the_dead, "{shown}");
+fn on_s3_who_looks_while_another_deletes_writes_nothing_down() {
+    for looks in ["settle-before-look", "settle-after-look"] {
+        for failpoint in FAILPOINTS {
+            looked_meanwhile(looks, failpoint)
+                .with_context(|| format!("{failpoint}, {looks}"))
+                .unwrap();
+        }
     }
+}
+
+fn looked_meanwhile(looks: &str, failpoint: &str) -> Result<()> {
+    let [_, two] = Two::everywhere()?;
+    let (dead, by_the_dead) = two.die(failpoint)?;
+    let looking = two.scene.hold_at(looks, 0, &two.show_arguments(&dead))?;
+    let (_, report) = two.second_run()?;
+    ensure!(freed_in(&report)? == two.freed()? - by_the_dead, "{report}");
+    looking.release()?;
+    let finished = looking.finish()?;
+    // The second run had settled it before.
+    ensure!(!finished.stderr.contains("may have been freed"), "{finished:?}");
+    let shown = report_of(&finished, 0)?;
+    ensure!(freed_in(&shown)? == by_the_dead, "{by_the_dead} {shown}");
+    Ok(())
 }
