@@ -11,7 +11,9 @@ use hardprune_tests::scene::{Running, Scene, report_of};
 
 /// Asks a program; returns the status and the text of its answer.
 fn ask(address: &str, path: &str) -> Result<(u16, String)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let answer = client.get(format!("http://{address}{path}")).send().await?;
@@ -55,10 +57,7 @@ fn both_programs_show_that_they_live_and_what_they_do() {
     let faults = fleet.scene.server().unwrap().faults();
     faults.add(Fault::on(Operation::DeleteObjects, held).of_keys_with("/blobs/"));
     let options = fleet.options(&url, &["--health-addr", &at_coordinator]);
-    let child = fleet
-        .scene
-        .start_with("", &fleet.scene.delete(&options))
-        .unwrap();
+    let child = fleet.scene.start_with("", &fleet.scene.delete(&options)).unwrap();
     let coordinator = Running::of(child, fleet.scene.folder().join("hold")).unwrap();
     wait_until("batches are throttled", || {
         metrics(&at_worker).is_ok_and(|found| found["hardprune_worker_throttled_batches_total"] > 0.0)
@@ -70,7 +69,10 @@ fn both_programs_show_that_they_live_and_what_they_do() {
         assert_eq!(ask(address, "/other").unwrap().0, 404, "{address}");
     }
     let worker = metrics(&at_worker).unwrap();
-    assert!(worker[r#"hardprune_worker_running_tasks{kind="sweep"}"#] > 0.0, "{worker:?}");
+    assert!(
+        worker[r#"hardprune_worker_running_tasks{kind="sweep"}"#] > 0.0,
+        "{worker:?}"
+    );
     assert!((worker["hardprune_worker_nats_connected"] - 1.0).abs() < f64::EPSILON);
     assert!(worker[r#"hardprune_worker_tasks_total{kind="mark",outcome="done"}"#] > 0.0);
     assert!(worker[r#"hardprune_worker_store_requests_total{kind="list"}"#] > 0.0);
@@ -79,7 +81,10 @@ fn both_programs_show_that_they_live_and_what_they_do() {
     })
     .unwrap();
     let found = metrics(&at_coordinator).unwrap();
-    assert!(found[r#"hardprune_coordinator_open_tasks{stage="sweep"}"#] > 0.0, "{found:?}");
+    assert!(
+        found[r#"hardprune_coordinator_open_tasks{stage="sweep"}"#] > 0.0,
+        "{found:?}"
+    );
     assert!(found[r#"hardprune_coordinator_stage_info{stage="sweep"}"#] > 0.0);
     assert!(found[r#"hardprune_coordinator_finished_tasks_total{stage="mark"}"#] > 0.0);
     assert!(found["hardprune_coordinator_lock_lease_remaining_seconds"] > 0.0);
@@ -92,7 +97,10 @@ fn both_programs_show_that_they_live_and_what_they_do() {
         .unwrap();
     let worker = metrics(&at_worker).unwrap();
     let freed = report["bytes"]["freed"].as_u64().unwrap();
-    assert_eq!(worker["hardprune_worker_freed_bytes_total"].to_string(), freed.to_string());
+    assert_eq!(
+        worker["hardprune_worker_freed_bytes_total"].to_string(),
+        freed.to_string()
+    );
 }
 
 #[test]
@@ -102,16 +110,11 @@ fn an_address_that_is_taken_ends_both_programs_before_anything_else() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let url = fleet.nats.url();
-    let mut worker = fleet
-        .worker_with(&url, "", &["--health-addr", &address])
-        .unwrap();
+    let mut worker = fleet.worker_with(&url, "", &["--health-addr", &address]).unwrap();
     assert_eq!(worker.wait().unwrap(), 2);
     assert!(worker.log().contains("--health-addr"), "{}", worker.log());
     let options = fleet.options(&url, &["--health-addr", &address]);
-    let finished = fleet
-        .scene
-        .run_with("", &fleet.scene.delete(&options))
-        .unwrap();
+    let finished = fleet.scene.run_with("", &fleet.scene.delete(&options)).unwrap();
     assert_eq!(finished.status, 2, "{}", finished.stderr);
     assert!(finished.stderr.contains("--health-addr"), "{}", finished.stderr);
 }
