@@ -53,6 +53,8 @@ pub enum Fate {
     Unknown(String),
     /// It is still there, and still to do.
     NotDone,
+    /// It is gone, and who is named here may have deleted it as well: it counts as not done (R5).
+    Unattributed(String),
 }
 
 /// What became of a batch.

@@ -8,6 +8,7 @@ pub mod failpoint;
 pub mod filter;
 pub mod health;
 pub mod journal;
+pub mod last_delete;
 pub mod layout;
 pub mod link;
 pub mod lock;

@@ -212,7 +212,7 @@ pub(crate) fn states_of(removals: usize, batches: &TaskJournal) -> Vec<State> {
                     None => State::Gone,
                     Some(Fate::Failed(message)) => State::Failed(message.clone()),
                     Some(Fate::Unknown(_)) => State::Open,
-                    Some(Fate::NotDone) => State::NotDone,
+                    Some(Fate::NotDone | Fate::Unattributed(_)) => State::NotDone,
                 },
             };
         }
@@ -311,6 +311,10 @@ mod tests {
             (batch(0, 2, 2), fates(vec![(0, Fate::NotDone)])),
             (batch(2, 3, 1), BatchEnd::Open),
             (batch(3, 4, 1), fates(vec![(0, Fate::Failed("no".to_owned()))])),
+            (
+                batch(4, 5, 1),
+                fates(vec![(0, Fate::Unattributed("run".to_owned()))]),
+            ),
         ]);
         let states = states_of(5, &batches);
         let expected = [

@@ -5,7 +5,7 @@ use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{PlanDocument, plan_key, sweep_task, unlink_task};
 use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::store::Store;
-use hardprune_worker::settle_batches::{SettleError, settle_batches};
+use hardprune_worker::settle_batches::{SettleError, SettledBatches, settle_batches};
 
 use crate::run_record::{EpochRecord, RunRecord};
 
@@ -99,8 +99,6 @@ impl TaskBooks<'_> {
 
 /// Settles the open batches of all epochs of a run. The caller has made sure that no request of it is under way any more.
 ///
-/// Returns how many batches it settled.
-///
 /// # Errors
 ///
 /// A store that fails; the batches that are left stay open.
@@ -108,12 +106,13 @@ pub async fn settle_open_batches(
     registry: &dyn Store,
     state: &StateStore,
     record: &RunRecord,
-) -> Result<u64, SettleError> {
-    let mut settled = 0;
+) -> Result<SettledBatches, SettleError> {
+    let mut settled = SettledBatches::default();
     for books in EpochBooks::open_all(state, record).await? {
         for (task, TaskBooks { parts, journal }) in books.tasks() {
             if let Some(files) = journal {
-                settled += settle_batches(registry, state, (&books.epoch, &task), parts, files).await?;
+                let epoch = &books.epoch;
+                settled.add(settle_batches(registry, state, (epoch, &task), parts, files).await?);
             }
         }
     }

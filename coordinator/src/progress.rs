@@ -208,18 +208,18 @@ impl StageProgress<'_> {
             0 => sums.rate(),
             workers => format!("{}, {workers} workers", sums.rate()),
         };
-        self.bar.set_message(message);
         if !self.progress.on_terminal && clock::since(sums.last_line) >= LINE_EVERY {
             sums.last_line = clock::monotonic_now();
             let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
             let line = format!(
-                "{}: {position} of {length} {}, {}",
+                "{}: {position} of {length} {}, {message}, {} s left",
                 self.stage.value(),
                 self.unit,
-                sums.rate()
+                self.bar.eta().as_secs()
             );
             self.progress.say(&line);
         }
+        self.bar.set_message(message);
     }
 
     /// Posts what is done on the board. Returns how many workers of other processes there are.

@@ -119,6 +119,7 @@ impl Run {
                 let terms = LockTerms {
                     lease: self.lease,
                     workers_elsewhere: self.elsewhere.is_some(),
+                    state: self.state.identity().to_owned(),
                 };
                 let metrics = self.progress.metrics().clone();
                 Some(RegistryLock::take(registry, &epoch, terms, metrics, self.stop.clone()).await?)
@@ -165,11 +166,14 @@ impl Run {
         if epoch.number > 1 {
             // R5: with the lock in hand no request of an earlier epoch is under way any more.
             let settled = books::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
-            info!(settled, "open batches of earlier epochs are settled");
+            info!(settled.batches, "open batches of earlier epochs are settled");
+            if let Some(line) = settled.describe_unattributed() {
+                self.progress.say(&line);
+            }
         }
-        if lock.is_some() {
-            // As long as what they left open is there, or gone by them: after this run nobody could tell.
-            settle::settle_dead_runs(self).await;
+        if let Some(lock) = lock {
+            // As long as what it left open is there, or gone by it: after this run nobody could tell.
+            settle::settle_last_delete(self, lock.last_delete()).await;
         }
         Transport::open(self, epoch).await
     }

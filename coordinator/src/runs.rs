@@ -13,7 +13,8 @@ use crate::books::settle_open_batches;
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
+use crate::lock_registry::NobodyAtWork;
+use crate::open_stores::{NamedRegistry, named_state, noted_states, storage_of, user_state};
 use crate::planned::planned_links;
 use crate::prune::{load_record, print_report, quoted};
 use crate::report::{Outcome, Report};
@@ -138,7 +139,7 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         filter_seed: _,
         plan: _,
     } = record.options;
-    let mut command = format!("hardprune delete {}", quoted(storage_of(record)));
+    let mut command = format!("hardprune delete {}", quoted(storage_of(&record.registry)));
     if let Some(state) = state {
         command += &format!(" --state {}", quoted(state));
     }
@@ -158,15 +159,6 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         }
     }
     command + &format!(" --plan {} --assume-read-only", record.run)
-}
-
-/// The registry as it is named on a command line: the identity of one in a bucket may also say at which server.
-fn storage_of(record: &RunRecord) -> &str {
-    let identity = record.registry.as_str();
-    match identity.split_once(" at ") {
-        Some((storage, _)) if storage.contains("://") => storage,
-        _ => identity,
-    }
 }
 
 /// The state stores to look in: the one that was named, or the user's own and those that runs were noted in.
@@ -264,7 +256,7 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 /// Looks what became of open batches, where the registry can be reached and nobody is at work on it. Returns whether
 /// its bucket keeps what is deleted.
 async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> Versioning {
-    let registry = match named(storage_of(record)).and_then(|named| named.open()) {
+    let registry = match named(storage_of(&record.registry)).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
             eprintln!(
@@ -275,19 +267,21 @@ async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> Versioni
         }
     };
     let versioning = registry.ask_versioning().await;
-    match crate::lock_registry::owner_of(&*registry).await {
-        Ok(None) => {}
-        Ok(Some(owner)) => {
-            eprintln!("{owner} may still be at work: open batches count as still to do");
-            return versioning.max(registry.versioning());
-        }
+    // Held until all is settled: what another run deletes meanwhile would look as if this one had.
+    let _nobody = match NobodyAtWork::on(&*registry).await {
+        Ok(nobody) => nobody,
         Err(error) => {
             eprintln!("open batches count as still to do: {error}");
             return versioning.max(registry.versioning());
         }
-    }
-    if let Err(error) = settle_open_batches(&*registry, state, record).await {
-        eprintln!("some batches are not settled: {error}");
+    };
+    match settle_open_batches(&*registry, state, record).await {
+        Ok(settled) => {
+            if let Some(line) = settled.describe_unattributed() {
+                eprintln!("{line}");
+            }
+        }
+        Err(error) => eprintln!("some batches are not settled: {error}"),
     }
     registry.versioning()
 }

@@ -80,7 +80,8 @@ impl Effort {
             filesystem,
             s3,
             scale_out: Shape {
-                orphans: 12_000,
+                orphans: 4_000,
+                young_orphans: 8_000,
                 ..Shape::scale_out_benchmark()
             },
         }

@@ -5,6 +5,7 @@ pub mod checker;
 pub mod content;
 pub mod docker_registry;
 pub mod fleet;
+pub mod free_port;
 pub mod fuzz_bodies;
 pub mod generate;
 pub mod inventory;

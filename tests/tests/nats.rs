@@ -3,5 +3,7 @@
 
 #[path = "nats/chaos.rs"]
 mod chaos;
+#[path = "nats/health.rs"]
+mod health;
 #[path = "nats/same_result.rs"]
 mod same_result;

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hardprune_common::nats::{Credentials, NatsError, Secret, Settings};
 
+/// Holds the password of `--nats-user`: on a command line every list of processes would show it.
+pub const PASSWORD_VARIABLE: &str = "HARDPRUNE_NATS_PASSWORD";
+/// Holds a token.
+pub const TOKEN_VARIABLE: &str = "HARDPRUNE_NATS_TOKEN";
+
 /// How NATS is reached.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "NATS")]
@@ -76,7 +81,7 @@ impl NatsArgs {
             return Ok(Credentials::Nkey(path.clone()));
         }
         if let Some(name) = &self.nats_user {
-            let password = match (&self.nats_password_file, std::env::var("HARDPRUNE_NATS_PASSWORD")) {
+            let password = match (&self.nats_password_file, std::env::var(PASSWORD_VARIABLE)) {
                 (Some(path), _) => read(path, "a password")?,
                 (None, Ok(password)) => password,
                 (None, Err(_)) => {
@@ -95,7 +100,7 @@ impl NatsArgs {
         if let Some(path) = &self.nats_token_file {
             return Ok(Credentials::Token(Secret::new(read(path, "a token")?)));
         }
-        Ok(match std::env::var("HARDPRUNE_NATS_TOKEN") {
+        Ok(match std::env::var(TOKEN_VARIABLE) {
             Ok(token) => Credentials::Token(Secret::new(token)),
             Err(_) => Credentials::None,
         })

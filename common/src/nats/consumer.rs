@@ -28,6 +28,8 @@ use crate::task::{MESSAGE_VERSION, Task};
 
 /// How often it looks for new runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it looks again whether a run is on its stores that was not.
+const LOOK_AT_REFUSED_EVERY: Duration = Duration::from_secs(10);
 /// How long a request for a task waits while there are places for other runs' tasks.
 const WAIT_AT_LEISURE: Duration = Duration::from_secs(1);
 /// How long it waits with the last free place.
@@ -247,6 +249,10 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
     for identity in [&state.registry, &state.state] {
         if inner.stores.find(identity).is_none() {
             inner.refuse_store(identity);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AT_REFUSED_EVERY) => {}
+                () = inner.drain.cancelled() => {}
+            }
             return Ok(());
         }
     }

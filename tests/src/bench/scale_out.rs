@@ -40,12 +40,15 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
     )?;
     let contents = scene.contents()?;
     let fleet = Fleet::of(scene)?;
+    fleet.set_up()?;
     let (mut one, mut many) = (Runs::default(), Runs::default());
     for round in 1..=effort.few_rounds {
         eprintln!("scale-out: round {round} of {}", effort.few_rounds);
         one.add(&run(&fleet, &contents, 1)?)?;
         many.add(&run(&fleet, &contents, MANY)?)?;
     }
+    let keys = fleet.scene.start.0.keys();
+    let blobs = keys.filter(|key| key.ends_with("/data")).count();
     let comparison = |what: &str, one: Series, many: Series, wanted_ratio| Comparison {
         what: what.to_owned(),
         stock: one,
@@ -54,9 +57,9 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
     };
     Ok(Findings {
         registry: format!(
-            "Workers over NATS: an S3 server with {} ms for each request and {PAGE_SIZE} keys a page, {} live and {} orphan blobs",
+            "Workers over NATS: an S3 server with {} ms for each request and {PAGE_SIZE} keys a page, {} blobs, {} of them orphans",
             LATENCY.as_millis(),
-            fleet.scene.truth.live.len(),
+            blobs,
             fleet.scene.truth.orphans.len(),
         ),
         sides: ("1 worker", "8 workers"),

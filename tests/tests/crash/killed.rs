@@ -134,7 +134,7 @@ fn while_open_batches_are_settled() {
         let scene = Scene::on_folder(&shape()).unwrap();
         let mut arguments = scene.delete(&UNTAGGED);
         let first = format!("{failpoint}=12*off->return");
-        for failpoints in [&first, "settle-before-end=return", "settle-after-end=return"] {
+        for failpoints in [&first, "settle-after-look=return", "settle-after-end=return"] {
             let killed = scene.run_with(failpoints, &arguments).unwrap();
             assert_eq!(killed.status, KILLED, "{failpoints}: {killed:?}");
             scene.check_intact().unwrap();

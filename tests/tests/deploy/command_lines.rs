@@ -1,6 +1,7 @@
 //! Every command line that `deploy/` and the runbook write down, with the variables of its environment, is one that the programs
 //! accept: it goes through their own parsers.
 
+use hardprune_worker::nats_args::{PASSWORD_VARIABLE, TOKEN_VARIABLE};
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
@@ -65,7 +66,8 @@ fn ensure_read(variables: &Variables) -> Result<()> {
     let programs = [program("hardprune")?, program("hardprune-worker")?];
     for name in variables.keys().filter(|name| name.starts_with("HARDPRUNE_")) {
         ensure!(
-            programs.iter().any(|program| reads(program, name)),
+            [PASSWORD_VARIABLE, TOKEN_VARIABLE].contains(&name.as_str())
+                || programs.iter().any(|program| reads(program, name)),
             "nothing reads {name}"
         );
     }
