@@ -12,7 +12,7 @@
 //! PART counts the task's parts of the sealed plan; FROM (included) and TO (not included) count removals in the part. ATTEMPT
 //! is unlike that of any other attempt at the task, and greater than those of the claims before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use crate::state::{StateError, StateStore, epoch_folder};
 use crate::store::KeyOutcome;
 
 /// A contiguous piece of one part of a task's plan, in one delete request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Batch {
     /// The place of the part among the task's.
     pub part: usize,
@@ -225,6 +225,20 @@ impl JournalFiles {
         let (batch, step) = parse_name(&key[name..]).ok_or_else(|| no_journal(&key))?;
         self.0.push(JournalFile { key, batch, step });
         Ok(())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a batch was begun whose end nobody has written down.
+    #[must_use]
+    pub fn has_open_batches(&self) -> bool {
+        let ended = self.0.iter().filter(|file| file.step != Step::Started);
+        let ended: HashSet<Batch> = ended.map(|file| file.batch).collect();
+        self.0.iter().any(|file| !ended.contains(&file.batch))
     }
 
     /// Reads what became of the batches of one part.

@@ -16,7 +16,7 @@ mod publisher;
 mod runs;
 mod streams;
 
-pub use connect::{Credentials, Nats, Secret, Settings};
+pub use connect::{Credentials, Nats, Secret, Settings, without_credentials};
 pub use consumer::{NatsConsumer, Stores, Touchable, Watcher, WorkerIdentity};
 pub use error::NatsError;
 pub use messages::{MESSAGES_READ, RunProgress, RunState, Wanted, WorkerState};

@@ -38,6 +38,9 @@ pub trait TaskPublisher: Send + Sync {
     /// Recorded errors after which a task is given up.
     fn most_errors(&self) -> u32;
 
+    /// Whether reports come from nobody but those who made the attempt, and whoever reported a failure has ended it.
+    fn hears_all(&self) -> bool;
+
     /// Halts deletes: from now on no worker gets leave to send another one. Of the tasks named, returns those whose reports are
     /// still to be waited for, and for how long: after that no request of theirs is under way any more, whatever became of
     /// their workers.
@@ -84,6 +87,9 @@ pub struct Claim {
     pub number: u64,
     /// Whether there was an earlier one, so that its journal has to be settled first.
     pub has_predecessor: bool,
+    /// Whether so much time has passed, or so much is known, that the requests of earlier ones have ended for sure. Otherwise
+    /// their holders said so, and batches that are open in the journal say otherwise.
+    pub predecessors_ended: bool,
 }
 
 /// Why a worker may not delete anything for a task.
@@ -209,6 +215,10 @@ impl TaskPublisher for InProcessPublisher {
         MOST_ERRORS
     }
 
+    fn hears_all(&self) -> bool {
+        true
+    }
+
     /// The workers see the same token as the coordinator, and report in any case.
     async fn halt(&self, open: Vec<String>) -> Result<Halted, QueueClosed> {
         Ok(Halted {
@@ -263,6 +273,7 @@ impl TaskInHand for InProcessTask {
         Ok(Claim {
             number: self.number,
             has_predecessor: !self.claimed.lock().await.insert(self.task.id.clone()),
+            predecessors_ended: true,
         })
     }
 

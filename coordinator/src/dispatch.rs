@@ -5,6 +5,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hardprune_common::clock;
@@ -56,6 +57,8 @@ pub struct Dispatcher<'d> {
     stop: CancellationToken,
     metrics: CoordinatorMetrics,
     tally: Mutex<Tally>,
+    /// Whether there are tasks that delete and whose end is not known for sure.
+    unheard: AtomicBool,
 }
 
 /// What reports said of those who made them.
@@ -90,6 +93,7 @@ impl<'d> Dispatcher<'d> {
             stop,
             metrics,
             tally: Mutex::default(),
+            unheard: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +101,13 @@ impl<'d> Dispatcher<'d> {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether somebody may still delete for a task: nobody who did it said that it is over. Somebody who only says that it failed
+    /// may be anybody, where reports come from other processes.
+    #[must_use]
+    pub fn may_be_at_work(&self) -> bool {
+        self.unheard.load(Ordering::Relaxed) && !self.queue.hears_all()
     }
 
     /// Does tasks until none is left; `take` gets the findings of each, and may return more tasks.
@@ -141,8 +152,10 @@ impl<'d> Dispatcher<'d> {
         tasks: Vec<(String, Work)>,
         mut take: impl FnMut(RemovedFindings),
     ) -> Result<Vec<FailedTask>, DispatchError> {
+        let was_unheard = self.unheard.swap(true, Ordering::Relaxed);
         let mut open = self.publish_all(tasks).await?;
         let mut given_up = Vec::new();
+        let mut all_ended = true;
         let mut take_next = |result| match result {
             Ok(Findings::Removed(findings)) => take(findings),
             Ok(Findings::Mark(_) | Findings::Plan(_)) => {}
@@ -172,8 +185,12 @@ impl<'d> Dispatcher<'d> {
                 }
             }
             if unknown + open.len() > 0 {
+                all_ended = false;
                 take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
             }
+        }
+        if all_ended && given_up.is_empty() {
+            self.unheard.store(was_unheard, Ordering::Relaxed);
         }
         Ok(given_up)
     }

@@ -37,6 +37,7 @@ pub mod seal;
 mod serve_metrics;
 pub mod settle;
 mod signals;
+mod silence;
 pub mod spool;
 pub mod sweep;
 pub mod transport;

@@ -9,7 +9,7 @@ mod error;
 mod nobody_at_work;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
@@ -50,6 +50,8 @@ pub struct LockTerms {
 struct Held {
     document: LockDocument,
     version: ObjectVersion,
+    /// Since when it has named no plan to carry out. `None` while it names one.
+    forbids_since: Option<Instant>,
 }
 
 /// The registry's lock, held.
@@ -116,7 +118,11 @@ impl RegistryLock {
             }
             Err(error) => return Err(error.into()),
         };
-        let held = Arc::new(Mutex::new(Held { document, version }));
+        let held = Arc::new(Mutex::new(Held {
+            document,
+            version,
+            forbids_since: Some(clock::monotonic_now()),
+        }));
         metrics.lock_renewed(asked, terms.lease);
         let renewing = tokio::spawn(renew(
             Arc::clone(&registry),
@@ -173,6 +179,21 @@ impl RegistryLock {
         held.document.sealed_plan = Some(sealed_plan);
         held.document.stage = Some(stage);
         rewrite(&*self.registry, &mut held).await
+    }
+
+    /// Takes the plan out of the lock: whoever looks there from now on deletes nothing. Returns since when that is so.
+    ///
+    /// # Errors
+    ///
+    /// A lock that was lost, or a store that fails.
+    pub async fn forbid(&self) -> Result<Instant, LockError> {
+        let mut held = self.held.lock().await;
+        if let Some(since) = held.forbids_since {
+            return Ok(since);
+        }
+        held.document.sealed_plan = None;
+        rewrite(&*self.registry, &mut held).await?;
+        Ok(held.forbids_since.unwrap_or_else(clock::monotonic_now))
     }
 
     /// Gives the lock back, if it is still ours.
@@ -262,7 +283,15 @@ async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), LockError>
             }
         }
     };
-    *held = Held { document, version };
+    let forbids_since = match document.sealed_plan {
+        Some(_) => None,
+        None => held.forbids_since.or_else(|| Some(clock::monotonic_now())),
+    };
+    *held = Held {
+        document,
+        version,
+        forbids_since,
+    };
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hardprune_common::lock::delete_timeout;
-use hardprune_common::nats::{self, Nats};
+use hardprune_common::lock::{delete_timeout, look_again_after};
+use hardprune_common::nats::{self, Nats, without_credentials};
 use hardprune_common::run::RunId;
 use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::Store;
@@ -185,8 +185,13 @@ fn watch_deadline(
         return Ok(None);
     };
     let now = zoned_now();
+    let mut longest_request = delete_timeout(args.lease);
+    if args.nats.nats.is_some() {
+        // Until workers of other processes must have seen that the lock forbids more.
+        longest_request += look_again_after(args.lease);
+    }
     let due = deadline
-        .due(&now, delete_timeout(args.lease))
+        .due(&now, longest_request)
         .map_err(|error| RunError::Usage(format!("the deadline cannot be worked out: {error}")))?;
     progress.say(&due.describe(&now));
     due.watch(stop.clone());
@@ -315,7 +320,7 @@ pub async fn load_record(state: &StateStore, run: RunId) -> Result<RunRecord, Ru
     }
 }
 
-/// The command that deletes what a check found: this one, with `delete`.
+/// The command that deletes what a check found: this one, with `delete`, and without the secrets that may stand in it.
 fn delete_command(arguments: &[String]) -> String {
     let mut words = vec!["hardprune".to_owned()];
     let mut arguments = arguments.iter();
@@ -326,6 +331,15 @@ fn delete_command(arguments: &[String]) -> String {
             "--candidates" | "--removals" | "--metrics-file"
         ) {
             arguments.next();
+        } else if argument == "--nats" {
+            words.push(argument.clone());
+            words.extend(
+                arguments
+                    .next()
+                    .map(|servers| quoted(&without_credentials(servers))),
+            );
+        } else if let Some(servers) = argument.strip_prefix("--nats=") {
+            words.push(quoted(&format!("--nats={}", without_credentials(servers))));
         } else if argument == "check" && !words.iter().any(|word| word == "delete") {
             words.push("delete".to_owned());
         } else if !["--candidates=", "--removals=", "--metrics-file="]

@@ -35,6 +35,7 @@ use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
 use crate::seal::{SealOptions, seal, survey_blob_space};
 use crate::settle::Settled;
+use crate::silence::wait_for_silence;
 use crate::sweep::sweep;
 use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
@@ -156,7 +157,9 @@ impl Run {
             .as_ref()
             .map_or(Outcome::Failed, |ended| ended.report.outcome);
         if let Some(transport) = transport {
-            transport.end(outcome, self.progress.board()).await;
+            transport
+                .end(outcome, self.progress.board(), self.stop.clone())
+                .await;
         }
         ended
     }
@@ -198,6 +201,11 @@ impl Run {
             self.progress.metrics().clone(),
         );
         let result = self.stages_of(epoch, lock, &dispatcher, found).await;
+        if let Some(lock) = lock
+            && dispatcher.may_be_at_work()
+        {
+            wait_for_silence(lock, self.lease, &self.state, epoch).await;
+        }
         found.tally = dispatcher.tally();
         result
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hardprune_common::clock;
 use hardprune_common::lock::{delete_timeout, look_again_after};
-use hardprune_common::nats::{Nats, NatsPublisher, PublisherOptions, RunState, Wanted};
+use hardprune_common::nats::{Nats, NatsPublisher, PublisherOptions, RunState, Runs, Wanted};
 use hardprune_common::queue::{InProcessPublisher, TaskPublisher, in_process};
 use hardprune_common::run::Epoch;
 use hardprune_common::task::MESSAGE_VERSION;
@@ -128,7 +128,7 @@ impl Transport {
     }
 
     /// Ends the queue; nothing of the run is left to do.
-    pub async fn end(self, outcome: Outcome, board: Arc<Board>) {
+    pub async fn end(self, outcome: Outcome, board: Arc<Board>, stop: CancellationToken) {
         match self {
             Self::InProcess { publisher, workers } => {
                 drop(publisher);
@@ -142,6 +142,10 @@ impl Transport {
                 herald.abort();
                 // The queue is this end's alone once the herald is gone.
                 let _ = herald.await;
+                if outcome == Outcome::Stopped {
+                    // Workers may have heard before it that the run is to stop; whoever reads this must hear why.
+                    heed(publisher.runs(), &state.epoch, &stop, &mut false).await;
+                }
                 state.ended = Some(outcome.as_str().to_owned());
                 state.updated = clock::machine_now();
                 state.progress = board.now();
@@ -150,6 +154,30 @@ impl Transport {
                 }
             }
         }
+    }
+}
+
+/// Looks what the run is to do, says it, and stops the run where it is to stop.
+async fn heed(runs: &Runs, epoch: &Epoch, stop: &CancellationToken, was_paused: &mut bool) {
+    match runs.wanted(epoch.run).await {
+        Ok(Some((other, _))) if other != *epoch => {
+            eprintln!("another coordinator has resumed this run; stops");
+            stop.cancel();
+        }
+        Ok(Some((_, Wanted::Abort))) if !stop.is_cancelled() => {
+            eprintln!("aborted by `hardprune runs abort`; batches in flight end first");
+            stop.cancel();
+        }
+        Ok(Some((_, wanted))) => {
+            let is_paused = wanted == Wanted::Pause;
+            if is_paused != *was_paused {
+                let what = if is_paused { "paused" } else { "goes on" };
+                eprintln!("{what}, as asked for in NATS");
+            }
+            *was_paused = is_paused;
+        }
+        Ok(None) => {}
+        Err(error) => debug!(%error, "what to do could not be read"),
     }
 }
 
@@ -174,26 +202,7 @@ async fn herald(
             Ok(tasks) => metrics.set_pending_tasks(tasks),
             Err(error) => debug!(%error, "pending tasks could not be counted"),
         }
-        match runs.wanted(state.epoch.run).await {
-            Ok(Some((epoch, _))) if epoch != state.epoch => {
-                eprintln!("another coordinator has resumed this run; stops");
-                stop.cancel();
-            }
-            Ok(Some((_, Wanted::Abort))) if !stop.is_cancelled() => {
-                eprintln!("aborted by `hardprune runs abort`; batches in flight end first");
-                stop.cancel();
-            }
-            Ok(Some((_, wanted))) => {
-                let is_paused = wanted == Wanted::Pause;
-                if is_paused != was_paused {
-                    let what = if is_paused { "paused" } else { "goes on" };
-                    eprintln!("{what}, as asked for in NATS");
-                }
-                was_paused = is_paused;
-            }
-            Ok(None) => {}
-            Err(error) => debug!(%error, "what to do could not be read"),
-        }
+        heed(runs, &state.epoch, &stop, &mut was_paused).await;
         state.updated = clock::machine_now();
         state.progress = board.now();
         if let Err(error) = publisher.say(&state).await {

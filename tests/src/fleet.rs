@@ -1,6 +1,8 @@
 //! A registry that is pruned over NATS: a server of its own, and any number of real `hardprune-worker` processes that can be
 //! killed, suspended and started at any moment.
 
+mod runs;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

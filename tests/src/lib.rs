@@ -11,6 +11,7 @@ pub mod generate;
 pub mod inventory;
 pub mod manifests;
 pub mod metrics_document;
+pub mod nats_client;
 pub mod nats_server;
 pub mod program;
 pub mod pull;

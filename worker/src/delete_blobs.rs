@@ -39,8 +39,13 @@ pub(crate) async fn carry_out(
 ) -> Result<RemovedFindings, TaskError> {
     let task = hand.task();
     let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id);
-    let done = if claim.has_predecessor {
-        settle_predecessors(context, hand, &journal, parts).await?
+    // A claim can be removed, too, by whoever reaches NATS: only the journal says whether there was one.
+    let done = if claim.has_predecessor || !claim.predecessors_ended {
+        let wait = match claim.predecessors_ended {
+            true => Duration::ZERO,
+            false => plan.longest_request().await,
+        };
+        settle_predecessors(context, hand, &journal, parts, wait).await?
     } else {
         HashSet::new()
     };
@@ -101,22 +106,31 @@ pub(crate) async fn carry_out(
     Ok(findings)
 }
 
-/// Settles what earlier claimants left open (R5): by now no request of theirs is under way. Returns the batches of which
+/// Settles what earlier claimants left open (R5), after a wait: then no request of theirs is under way. Returns the batches of which
 /// every key is gone.
 async fn settle_predecessors(
     context: &WorkerContext,
     hand: &dyn TaskInHand,
     journal: &Journal,
     parts: &[PlanPart],
+    wait: Duration,
 ) -> Result<HashSet<(usize, usize, usize)>, TaskError> {
     let task = hand.task();
     let files: Vec<FileRef> = parts.iter().map(|part| part.file().clone()).collect();
+    let mut open = journal.files().await?;
+    if open.is_empty() {
+        return Ok(HashSet::new());
+    }
+    if !wait.is_zero() && open.has_open_batches() {
+        tokio::time::sleep(wait).await;
+        open = journal.files().await?;
+    }
     settle_batches(
         &*context.registry,
         &context.state,
         (&task.epoch, &task.id),
         &files,
-        &journal.files().await?,
+        &open,
     )
     .await
     .map_err(|error| match error {
@@ -177,9 +191,12 @@ impl Sender<'_> {
     /// Waits for leave to send the next batch. Returns false where the run is to stop, or another batch has failed.
     async fn may_go_on(&self) -> Result<bool, TaskError> {
         loop {
+            // Looked at before leave is asked for: where the worker is leaving, the answer is that this attempt is withdrawn, not
+            // that the run is to stop.
+            let is_stopping = self.stop.is_cancelled();
             match self.hand.leave().await {
                 Leave::Withdrawn => return Err(TaskError::Withdrawn),
-                Leave::Granted | Leave::Paused if self.stop.is_cancelled() => return Ok(false),
+                Leave::Granted | Leave::Paused if is_stopping => return Ok(false),
                 Leave::Granted => return Ok(true),
                 Leave::Halted => return Ok(false),
                 Leave::Paused => self.pause(PAUSE).await,

@@ -42,7 +42,7 @@ pub struct NatsArgs {
     /// A file with a token. The token itself may stand in HARDPRUNE_NATS_TOKEN.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_NATS_TOKEN_FILE")]
     pub nats_token_file: Option<PathBuf>,
-    /// Certificates (PEM) to trust beside the system's, for tls://.
+    /// Certificates (PEM) to trust instead of the system's, for tls://.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_NATS_CA")]
     pub nats_ca: Option<PathBuf>,
     /// This program's certificate (PEM), where the server asks for one.

@@ -120,6 +120,8 @@ async fn delete(context: &WorkerContext, hand: &dyn TaskInHand) -> Result<Remove
         Ok(claim) => delete_blobs::carry_out(context, hand, &plan, &parts, claim).await,
         Err(ClaimError::Halted) => Ok(RemovedFindings::stopped()),
         Err(ClaimError::Over) => Err(TaskError::Over),
+        // Nobody needs to wait for a worker that is leaving.
+        Err(ClaimError::Another) if hand.stop().is_cancelled() => Err(TaskError::Withdrawn),
         Err(error @ ClaimError::Another) => Err(TaskError::Busy(error.to_string())),
         Err(ClaimError::Queue(error)) => Err(TaskError::Busy(error.to_string())),
     }

@@ -1,6 +1,8 @@
 //! Connects to NATS: servers, credentials, certificates.
 
+use std::error::Error as _;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +11,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use tracing::warn;
 
@@ -63,7 +66,7 @@ pub struct Settings {
     pub servers: String,
     /// Who this program is.
     pub credentials: Credentials,
-    /// Certificates to trust beside the system's own.
+    /// Certificates to trust instead of the system's own.
     pub ca: Option<PathBuf>,
     /// This program's certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
@@ -96,7 +99,7 @@ impl Nats {
     pub async fn connect(settings: &Settings) -> Result<Self, NatsError> {
         let (addresses, servers) = addresses(&settings.servers)?;
         let watch = Arc::new(ConnectionWatch::default());
-        let options = options(settings, Arc::clone(&watch)).await?;
+        let options = options(settings, &addresses, Arc::clone(&watch)).await?;
         let client = options
             .connect(addresses.as_slice())
             .await
@@ -203,7 +206,38 @@ fn addresses(servers: &str) -> Result<(Vec<ServerAddr>, String), NatsError> {
     Ok((parsed, shown.join(", ")))
 }
 
-async fn options(settings: &Settings, watch: Arc<ConnectionWatch>) -> Result<ConnectOptions, NatsError> {
+/// Who the first address with a user or a token says that this program is.
+fn credentials_in(addresses: &[ServerAddr]) -> Credentials {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let named = addresses.iter().find_map(|address| {
+        let name = decoded(address.username()?);
+        Some(match address.password() {
+            Some(password) => Credentials::User {
+                name,
+                password: Secret::new(decoded(password)),
+            },
+            None => Credentials::Token(Secret::new(name)),
+        })
+    });
+    named.unwrap_or(Credentials::None)
+}
+
+/// Addresses of servers as they were written, without users, passwords and tokens.
+#[must_use]
+pub fn without_credentials(servers: &str) -> String {
+    let shown = |server: &str| match (server.split_once("://"), server.rsplit_once('@')) {
+        (_, None) => server.to_owned(),
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.to_owned(),
+    };
+    servers.split(',').map(shown).collect::<Vec<_>>().join(",")
+}
+
+async fn options(
+    settings: &Settings,
+    addresses: &[ServerAddr],
+    watch: Arc<ConnectionWatch>,
+) -> Result<ConnectOptions, NatsError> {
     let mut options = ConnectOptions::new()
         .name(&settings.name)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -214,7 +248,12 @@ async fn options(settings: &Settings, watch: Arc<ConnectionWatch>) -> Result<Con
             let watch = Arc::clone(&watch);
             async move { watch.note(&event) }
         });
-    options = match &settings.credentials {
+    // The client itself passes over what stands in an address.
+    let credentials = match &settings.credentials {
+        Credentials::None => credentials_in(addresses),
+        named => named.clone(),
+    };
+    options = match &credentials {
         Credentials::None => options,
         Credentials::Creds(path) => {
             let text = read(path, "NATS credentials")?;
@@ -273,14 +312,25 @@ fn read(path: &Path, what: &'static str) -> Result<String, NatsError> {
     })
 }
 
+const TLS_ADVICE: &str = "check --nats-ca, --nats-cert and --nats-key against the server's certificate, and whether the server offers TLS";
+
+/// Whether TLS failed: the client calls that a failure of the connection.
+fn is_of_tls(error: &async_nats::ConnectError) -> bool {
+    let source = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
+    source
+        .and_then(io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<async_nats::rustls::Error>())
+}
+
 fn explain(error: &async_nats::ConnectError) -> String {
     let advice = match error.kind() {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
             "the server does not accept these credentials; give --nats-creds, --nats-nkey, --nats-user or --nats-token-file"
         }
-        ConnectErrorKind::Tls => {
-            "check --nats-ca, --nats-cert and --nats-key against the server's certificate"
-        }
+        ConnectErrorKind::Tls => TLS_ADVICE,
+        ConnectErrorKind::Io if is_of_tls(error) => TLS_ADVICE,
         ConnectErrorKind::Dns | ConnectErrorKind::ServerParse => "check the address",
         ConnectErrorKind::TimedOut | ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => {
             "is a nats-server listening there?"
@@ -303,5 +353,25 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         assert!(addresses(" , ").is_err());
         assert_eq!(format!("{:?}", Secret::new("hunter2".to_owned())), "Secret(…)");
+        assert_eq!(
+            without_credentials("nats://me:hunter2@127.0.0.1:4222,tls://other:4333,t0ken@host"),
+            "nats://127.0.0.1:4222,tls://other:4333,host"
+        );
+        assert_eq!(without_credentials("nats://me:hun@ter2@host"), "nats://host");
+    }
+
+    #[test]
+    fn credentials_in_an_address_count() {
+        let of = |text: &str| credentials_in(&addresses(text).unwrap().0);
+        let user = Credentials::User {
+            name: "m e".to_owned(),
+            password: Secret::new("hunter@2".to_owned()),
+        };
+        assert_eq!(of("nats://a:4222, nats://m%20e:hunter%402@b:4222"), user);
+        assert_eq!(
+            of("nats://t0ken@b"),
+            Credentials::Token(Secret::new("t0ken".to_owned()))
+        );
+        assert_eq!(of("nats://b"), Credentials::None);
     }
 }

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use ulid::Ulid;
 
 use super::hand::{HandParts, NatsHand};
-use super::messages::{WorkerState, read};
+use super::messages::{WorkerState, digest_of, read};
 use super::runs::Runs;
 use super::streams::{self, TASKS};
 use super::{Nats, NatsError};
@@ -302,6 +302,7 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
                 nats: inner.nats.clone(),
                 runs: inner.runs.clone(),
                 task,
+                digest: digest_of(&message.payload),
                 attempt: Ulid::generate().to_string(),
                 worker: inner.worker.id.clone(),
                 registry,

@@ -19,11 +19,12 @@ use tracing::{debug, info, warn};
 
 use super::consumer::{Touchable, Watcher, lock};
 use super::messages::{
-    ClaimDocument, ClaimState, FindingsFile, ReportMessage, Reported, Wanted, bytes_of, digest_of, read,
+    ClaimDocument, ClaimState, FindingsFile, ReportMessage, Reported, Wanted, bytes_of, read,
 };
 use super::runs::{Runs, claim_key};
 use super::{Nats, NatsError};
 use crate::clock;
+use crate::digest::Digest;
 use crate::queue::{Claim, ClaimError, GiveBack, Leave, QueueClosed, TaskInHand};
 use crate::run::Epoch;
 use crate::state::{StateStore, epoch_folder};
@@ -48,6 +49,7 @@ struct Shared {
     nats: Nats,
     runs: Runs,
     task: Task,
+    digest: Digest,
     attempt: String,
     worker: String,
     registry: Arc<Touchable>,
@@ -72,6 +74,8 @@ pub(super) struct HandParts {
     pub(super) nats: Nats,
     pub(super) runs: Runs,
     pub(super) task: Task,
+    /// The sha256 of its message.
+    pub(super) digest: Digest,
     pub(super) attempt: String,
     pub(super) worker: String,
     pub(super) registry: Arc<Touchable>,
@@ -99,6 +103,7 @@ impl NatsHand {
             nats,
             runs,
             task,
+            digest,
             attempt,
             worker,
             registry,
@@ -114,6 +119,7 @@ impl NatsHand {
             nats,
             runs,
             task,
+            digest,
             attempt,
             worker,
             registry,
@@ -205,12 +211,23 @@ impl Shared {
         Ok(wanted.and_then(|(epoch, wanted)| (epoch == self.task.epoch).then_some(wanted)))
     }
 
+    /// Who has claimed the task, and the claim's revision. What cannot be read counts as the claim of somebody who may be at work.
     async fn claim_now(&self) -> Result<Option<(ClaimDocument, u64)>, NatsError> {
         let key = claim_key(&self.task.epoch, &self.task.id);
-        match self.runs.runs.get(&key).await? {
-            Some(entry) => Ok(Some((read("a claim", &entry.value)?, entry.revision))),
-            None => Ok(None),
-        }
+        let Some(entry) = self.runs.runs.get(&key).await? else {
+            return Ok(None);
+        };
+        let claim = read("a claim", &entry.value).unwrap_or_else(|error| {
+            debug!(%error, "takes it for the claim of somebody else");
+            ClaimDocument {
+                version: MESSAGE_VERSION,
+                attempt: String::new(),
+                worker: String::new(),
+                renewed: 0,
+                state: ClaimState::Working,
+            }
+        });
+        Ok(Some((claim, entry.revision)))
     }
 
     fn withdraw(&self) {
@@ -339,6 +356,7 @@ impl TaskInHand for NatsHand {
             return Ok(Claim {
                 number,
                 has_predecessor: found.is_some(),
+                predecessors_ended: from_another,
             });
         }
     }
@@ -375,7 +393,7 @@ impl TaskInHand for NatsHand {
             Ok(findings) => {
                 let file = FindingsFile {
                     version: MESSAGE_VERSION,
-                    task: digest_of(&shared.task),
+                    task: shared.digest,
                     findings,
                 };
                 let folder = epoch_folder(&shared.task.epoch);

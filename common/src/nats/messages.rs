@@ -11,7 +11,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::run::Epoch;
 use crate::state::FileRef;
 use crate::store::RequestCounts;
-use crate::task::{Findings, MESSAGE_VERSION, Task};
+use crate::task::{Findings, MESSAGE_VERSION};
 
 /// The versions of messages that this program reads. Fixtures of each are in `tests/fixtures/messages/`.
 pub const MESSAGES_READ: RangeInclusive<u32> = MESSAGE_VERSION..=MESSAGE_VERSION;
@@ -54,9 +54,9 @@ pub(super) struct FindingsFile {
     pub(super) findings: Findings,
 }
 
-/// The sha256 of a task, as it is sent.
-pub(super) fn digest_of(task: &Task) -> Digest {
-    Digest::of(Algorithm::Sha256, &bytes_of(task))
+/// The sha256 of a task as it is sent: of its message, so that a program that knows fewer or more fields has the same.
+pub(super) fn digest_of(message: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, message)
 }
 
 /// What a run is to do, changed by compare-and-set.
@@ -197,4 +197,99 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, N
         });
     }
     serde_json::from_slice(bytes).map_err(garbage)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::task::Task;
+
+    /// Reads a fixture, and makes sure that nothing of it was lost.
+    fn check<T: DeserializeOwned + Serialize>(name: &str, bytes: &[u8]) {
+        let message: T = read(name, bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let fixture: Value = serde_json::from_slice(bytes).unwrap();
+        let again: Value = serde_json::from_slice(&bytes_of(&message)).unwrap();
+        assert!(holds(&again, &fixture), "{name}: {fixture} is read as {again}");
+    }
+
+    /// Whether one document has all that another has. Fields are added, never changed.
+    fn holds(document: &Value, part: &Value) -> bool {
+        match (document, part) {
+            (Value::Object(document), Value::Object(part)) => part
+                .iter()
+                .all(|(name, part)| document.get(name).is_some_and(|value| holds(value, part))),
+            (Value::Array(document), Value::Array(part)) => {
+                document.len() == part.len()
+                    && document.iter().zip(part).all(|(value, part)| holds(value, part))
+            }
+            (document, part) => document == part,
+        }
+    }
+
+    #[test]
+    fn messages_of_every_version_that_is_read_can_be_read() {
+        for version in MESSAGES_READ {
+            let folder =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fixtures/messages/{version}"));
+            let mut kinds = std::collections::BTreeMap::<String, u32>::new();
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_stem().unwrap().to_str().unwrap();
+                let bytes = std::fs::read(&path).unwrap();
+                let kind = name.split('-').next().unwrap();
+                match kind {
+                    "task" => check::<Task>(name, &bytes),
+                    "report" => check::<ReportMessage>(name, &bytes),
+                    "findings" => check::<FindingsFile>(name, &bytes),
+                    "wanted" => check::<WantedDocument>(name, &bytes),
+                    "claim" => check::<ClaimDocument>(name, &bytes),
+                    "run" => check::<RunState>(name, &bytes),
+                    "worker" => check::<WorkerState>(name, &bytes),
+                    other => panic!("{other:?} is no kind of message"),
+                }
+                *kinds.entry(kind.to_owned()).or_default() += 1;
+            }
+            let counts: Vec<_> = kinds
+                .iter()
+                .map(|(kind, count)| (kind.as_str(), *count))
+                .collect();
+            let wanted = [
+                ("claim", 3),
+                ("findings", 3),
+                ("report", 2),
+                ("run", 2),
+                ("task", 5),
+                ("wanted", 4),
+                ("worker", 1),
+            ];
+            assert_eq!(counts, wanted, "version {version}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_version_says_which_are_read() {
+        let error = read::<Task>("a task", br#"{"version":99,"anything":"else"}"#).unwrap_err();
+        assert!(
+            matches!(error, NatsError::OtherVersion { found: 99, .. }),
+            "{error}"
+        );
+        for garbage in [&b""[..], b"{}", b"[]", br#"{"version":"1"}"#, br#"{"version":1}"#] {
+            assert!(matches!(
+                read::<Task>("a task", garbage),
+                Err(NatsError::Garbage { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn errors_are_cut_to_what_a_message_takes() {
+        let Reported::Failed(error) = Reported::failed(&"ä".repeat(5_000)) else {
+            panic!("it is a failure");
+        };
+        assert_eq!(error.chars().count(), LONGEST_ERROR);
+    }
 }

@@ -1,6 +1,7 @@
 //! The coordinator's end: hands tasks to workers of other processes, and gathers their reports.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
@@ -64,6 +65,8 @@ pub struct NatsPublisher {
     options: PublisherOptions,
     inbox: Mutex<Inbox>,
     sent: Mutex<HashMap<String, Sent>>,
+    /// Nothing more is to be begun.
+    is_halted: AtomicBool,
 }
 
 /// Reports that were fetched, and where more come from.
@@ -121,6 +124,7 @@ impl NatsPublisher {
                 silences: 0,
             }),
             sent: Mutex::default(),
+            is_halted: AtomicBool::new(false),
         };
         publisher.remove_messages().await?;
         publisher.make_consumer().await?;
@@ -362,9 +366,11 @@ impl NatsPublisher {
         }
     }
 
-    /// Sends tasks again that nobody has, nobody has reported, and that are not waiting any more: somebody has removed them.
+    /// Sends tasks again that nobody has, nobody has reported, and that are not waiting any more: somebody has removed them, or
+    /// their reports.
     async fn send_lost_tasks_again(&self, inbox: &mut Inbox) -> Result<(), NatsError> {
-        if clock::since(inbox.last_heard) < self.options.ack_wait * 2 {
+        let is_halted = self.is_halted.load(Ordering::Relaxed);
+        if is_halted || clock::since(inbox.last_heard) < self.options.ack_wait * 2 {
             return Ok(());
         }
         inbox.last_heard = clock::monotonic_now();
@@ -376,23 +382,62 @@ impl NatsPublisher {
         }
         let name = streams::consumer_name(self.epoch.run);
         match self.tasks.consumer_info(&name).await {
-            Ok(info) if info.num_pending > 0 || info.num_ack_pending > 0 => return Ok(()),
             Ok(_) => {}
             Err(error) if !self.nats.is_connected() => {
                 return Err(NatsError::request("look at tasks", error));
             }
             Err(_) => self.make_consumer().await?,
         }
+        let there = self.tasks_there().await?;
+        self.runs.begin_unless_known(&self.epoch).await?;
         let mut sent = self.sent.lock().await;
-        for task in sent.values_mut().filter(|task| task.is_open) {
+        let is_lost = |task: &&mut Sent| task.is_open && !there.contains(&task.task.id);
+        for task in sent.values_mut().filter(is_lost) {
             warn!(
                 task = task.task.id,
                 "nobody has this task any more; it is sent again"
             );
+            self.reopen(&task.task.id).await?;
             task.times += 1;
             self.send(&task.task, task.times).await?;
         }
         Ok(())
+    }
+
+    /// The ids of tasks that wait, or that some worker has in hand.
+    async fn tasks_there(&self) -> Result<HashSet<String>, NatsError> {
+        let failed = |error| NatsError::request("look at tasks", error);
+        let filter = format!("hardprune.tasks.{}.>", self.epoch.run);
+        let info = self.tasks.info_builder().subjects(filter);
+        let subjects = info.fetch().await.map_err(failed)?;
+        let id = |(subject, _): (String, usize)| Some(subject.rsplit_once('.')?.1.to_owned());
+        let ids = subjects.try_filter_map(|subject| std::future::ready(Ok(id(subject))));
+        ids.try_collect().await.map_err(failed)
+    }
+
+    /// Whoever claimed a task as done has sent its report before, and sends no request any more. Where that report is gone
+    /// the task has to be done again, which finds out what is left of it (R5).
+    async fn reopen(&self, task: &str) -> Result<(), NatsError> {
+        let key = claim_key(&self.epoch, task);
+        let Some(entry) = self.runs.runs.get(&key).await? else {
+            return Ok(());
+        };
+        match read::<ClaimDocument>("a claim", &entry.value) {
+            Ok(claim) if claim.state == ClaimState::Done => {
+                let released = ClaimDocument {
+                    state: ClaimState::Released,
+                    ..claim
+                };
+                // Where somebody else changes it at this moment it is not done any more.
+                let written = self
+                    .runs
+                    .runs
+                    .put_if(&key, bytes_of(&released).into(), entry.revision);
+                written.await.map(|_| ())
+            }
+            // Whoever takes the task finds out.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     async fn is_claimed(&self, task: &str) -> Result<bool, NatsError> {
@@ -408,7 +453,7 @@ impl TaskPublisher for NatsPublisher {
     async fn publish(&self, task: Task) -> Result<(), QueueClosed> {
         let times = {
             let mut sent = self.sent.lock().await;
-            let digest = digest_of(&task);
+            let digest = digest_of(&bytes_of(&task));
             let entry = sent.entry(task.id.clone()).or_insert_with(|| Sent {
                 task: task.clone(),
                 digest,
@@ -445,7 +490,13 @@ impl TaskPublisher for NatsPublisher {
         MOST_ERRORS
     }
 
+    /// Whoever reaches NATS can send them.
+    fn hears_all(&self) -> bool {
+        false
+    }
+
     async fn halt(&self, open: Vec<String>) -> Result<Halted, QueueClosed> {
+        self.is_halted.store(true, Ordering::Relaxed);
         let mut at_most = self.options.longest_request + REPORT_WITHIN;
         let halted = async {
             self.runs.want(self.epoch.run, Wanted::Halt, |_| false).await?;

@@ -127,15 +127,16 @@ impl Runs {
 
     /// Begins an epoch: what an earlier one of the run left is void.
     pub(super) async fn begin(&self, epoch: &Epoch) -> Result<(), NatsError> {
-        let document = WantedDocument {
-            version: MESSAGE_VERSION,
-            epoch: epoch.clone(),
-            wanted: Wanted::Go,
-        };
-        self.runs
-            .put(&wanted_key(epoch.run), bytes_of(&document).into())
-            .await?;
+        self.runs.put(&wanted_key(epoch.run), go_on(epoch).into()).await?;
         self.remove_claims(epoch.run).await
+    }
+
+    /// Says again that an epoch goes on, where somebody has removed what said so.
+    pub(super) async fn begin_unless_known(&self, epoch: &Epoch) -> Result<(), NatsError> {
+        self.runs
+            .put_if(&wanted_key(epoch.run), go_on(epoch).into(), 0)
+            .await
+            .map(|_| ())
     }
 
     pub(super) async fn remove_claims(&self, run: RunId) -> Result<(), NatsError> {
@@ -181,6 +182,14 @@ impl Runs {
     pub(super) async fn is_gone(&self, worker: &str) -> Result<(), NatsError> {
         self.workers.remove(worker).await
     }
+}
+
+fn go_on(epoch: &Epoch) -> Vec<u8> {
+    bytes_of(&WantedDocument {
+        version: MESSAGE_VERSION,
+        epoch: epoch.clone(),
+        wanted: Wanted::Go,
+    })
 }
 
 fn run_key(run: RunId) -> String {

@@ -74,7 +74,7 @@ impl RequestCounts {
         }
     }
 
-    /// Adds another count to this one.
+    /// Adds another count to this one. What somebody made up does not overflow.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         // Destructured, so that a new field cannot be forgotten.
@@ -87,12 +87,12 @@ impl RequestCounts {
             delete,
         } = other;
         Self {
-            list: self.list + list,
-            get: self.get + get,
-            head: self.head + head,
-            put: self.put + put,
-            copy: self.copy + copy,
-            delete: self.delete + delete,
+            list: self.list.saturating_add(list),
+            get: self.get.saturating_add(get),
+            head: self.head.saturating_add(head),
+            put: self.put.saturating_add(put),
+            copy: self.copy.saturating_add(copy),
+            delete: self.delete.saturating_add(delete),
         }
     }
 }
