@@ -123,21 +123,19 @@ fn runs_that_fail_or_are_refused_print_their_report_as_json() {
     let link = revision_link_key("harbor/app", &revision);
     place.put(&link, revision.as_bytes(), old).unwrap();
     let hardprune = place.hardprune().unwrap();
-    let unreadable = || {
-        let denied = Fault::on(Operation::List, Effect::Status(403, "AccessDenied"));
-        let of_shards = denied.of_keys_with("docker/registry/v2/blobs/sha256/");
-        place.server().unwrap().faults().add(of_shards);
-    };
-    let nothing = || {};
-    let cases: [(i32, &str, &[&str], &dyn Fn()); 3] = [
-        (3, "refused", &["--delete-untagged"], &nothing),
-        (2, "failed", &["--candidates", "/dev/full"], &nothing),
-        (1, "failed", &[], &unreadable),
+    let cases: [(i32, &str, &[&str]); 3] = [
+        (3, "refused", &["--delete-untagged"]),
+        (2, "failed", &["--candidates", "/dev/full"]),
+        (1, "failed", &[]),
     ];
     let argument = place.argument();
     for command in [&["check"][..], &["delete", "--assume-read-only"]] {
-        for (status, outcome, options, hinder) in cases {
-            hinder();
+        for (status, outcome, options) in cases {
+            if status == 1 {
+                let denied = Fault::on(Operation::List, Effect::Status(403, "AccessDenied"));
+                let of_shards = denied.of_keys_with("docker/registry/v2/blobs/sha256/");
+                place.server().unwrap().faults().add(of_shards);
+            }
             let arguments = [command, &[&argument], options].concat();
             let text = hardprune.run(&arguments).unwrap();
             assert_eq!((text.status, text.stdout.as_str()), (status, ""), "{text:?}");
