@@ -406,7 +406,8 @@ impl Run {
                 let status = error.exit_status();
                 let outcome = match status {
                     ExitStatus::Refused => Outcome::Refused,
-                    _ if error.is_stop() => Outcome::Stopped,
+                    // A task that is withdrawn because the run stops may be heard of before the stop is.
+                    _ if error.is_stop() || self.stop.is_cancelled() => Outcome::Stopped,
                     _ => Outcome::Failed,
                 };
                 (outcome, status)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::Problem;
 use hardprune_common::queue::in_process;
@@ -274,8 +274,8 @@ fn break_one(place: &Place, which: prop::sample::Index, cut: bool) -> Result<()>
 }
 
 /// Returns how many ranges there were more than without limits, in all cases together.
-fn results_are_the_same(place: fn() -> Result<Place>, seed: u8) -> usize {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+fn results_are_the_same(place: fn() -> Result<Place>, seed: u8) -> Result<usize> {
+    let runtime = tokio::runtime::Runtime::new()?;
     let more = std::cell::Cell::new(0);
     let broken = prop::option::of((any::<prop::sample::Index>(), any::<bool>()));
     let values = (shape(), limits(), any::<bool>(), any::<bool>(), broken);
@@ -309,19 +309,19 @@ fn results_are_the_same(place: fn() -> Result<Place>, seed: u8) -> usize {
             compare().map_err(|error| TestCaseError::fail(format!("{error:#}")))
         },
     );
-    held.unwrap_or_else(|error| panic!("{error}"));
-    more.get()
+    held.map_err(|error| anyhow!("{error}"))?;
+    Ok(more.get())
 }
 
 #[test]
 fn in_a_folder_results_are_the_same_under_any_limits() {
-    let more = results_are_the_same(Place::folder, 1);
+    let more = results_are_the_same(Place::folder, 1).unwrap();
     assert!(more > 10, "only {more} ranges ended early");
 }
 
 #[test]
 fn on_s3_results_are_the_same_under_any_limits() {
-    let more = results_are_the_same(Place::s3, 2);
+    let more = results_are_the_same(Place::s3, 2).unwrap();
     assert!(more > 10, "only {more} ranges ended early");
 }
 
