@@ -128,6 +128,8 @@ impl<'d> Dispatcher<'d> {
             };
             match result {
                 Ok(findings) => open.extend(self.publish_all(take(&task, findings)).await?),
+                // What was heard of first says nothing else: tasks are given back when the run is to stop.
+                Err(_) if self.stop.is_cancelled() => return Err(DispatchError::Stopped),
                 Err(FailedTask { task, error }) => {
                     return Err(DispatchError::Poisoned {
                         task,

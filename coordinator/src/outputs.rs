@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::RunError;
-pub use crate::planned::planned_links;
 
 /// Files that were asked for.
 #[derive(Debug, Clone, Default)]

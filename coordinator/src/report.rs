@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
 use crate::human;
-pub use crate::problems::{FIRST_PROBLEMS, Problems};
+pub use crate::problems::Problems;
 use crate::run_record::{Mode, RunOptions, RunRecord};
 
 /// How a run ended.

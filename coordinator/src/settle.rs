@@ -17,7 +17,9 @@ use crate::books::settle_open_batches;
 use crate::error::RunError;
 use crate::open_stores::state_of;
 use crate::prune::load_record;
-use crate::report::{FIRST_PROBLEMS, Outcome, Report};
+use crate::planned::planned_links;
+use crate::problems::FIRST_PROBLEMS;
+use crate::report::{Outcome, Report};
 use crate::run::Run;
 use crate::run_record::Mode;
 
@@ -136,7 +138,7 @@ pub async fn report(
     if let Some(plan) = plan {
         report.add_plan(plan.document());
         if accounts.is_none() {
-            report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+            report.links = planned_links(&run.state, plan.document()).await?;
         }
     }
     report.versioning = run.registry.versioning();
