@@ -121,10 +121,12 @@ impl<'d> Dispatcher<'d> {
         mut take: impl FnMut(&Task, Findings) -> Vec<(String, Work)>,
     ) -> Result<(), DispatchError> {
         let mut open = self.publish_all(tasks).await?;
-        while !open.is_empty() {
+        // Where the run is to stop, tasks may not have been handed out at all.
+        while !open.is_empty() || self.stop.is_cancelled() {
             let (task, result) = tokio::select! {
-                next = self.next_result(&mut open) => next?,
+                biased;
                 () = self.stop.cancelled() => return Err(DispatchError::Stopped),
+                next = self.next_result(&mut open) => next?,
             };
             match result {
                 Ok(findings) => open.extend(self.publish_all(take(&task, findings)).await?),
@@ -155,7 +157,9 @@ impl<'d> Dispatcher<'d> {
         mut take: impl FnMut(RemovedFindings),
     ) -> Result<Vec<FailedTask>, DispatchError> {
         let was_unheard = self.unheard.swap(true, Ordering::Relaxed);
+        let wanted = tasks.len();
         let mut open = self.publish_all(tasks).await?;
+        let not_handed_out = wanted - open.len();
         let mut given_up = Vec::new();
         let mut all_ended = true;
         let mut take_next = |result| match result {
@@ -191,12 +195,17 @@ impl<'d> Dispatcher<'d> {
                 take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
             }
         }
+        if not_handed_out > 0 {
+            take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
+        }
         if all_ended && given_up.is_empty() {
             self.unheard.store(was_unheard, Ordering::Relaxed);
         }
         Ok(given_up)
     }
 
+    /// Hands out tasks, until the run is to stop: a queue that cannot be reached must not keep it. Returns those that were, or may
+    /// have been, handed out.
     async fn publish_all(&self, tasks: Vec<(String, Work)>) -> Result<HashMap<String, Open>, QueueClosed> {
         let mut open = HashMap::new();
         for (id, work) in tasks {
@@ -208,8 +217,17 @@ impl<'d> Dispatcher<'d> {
                 state: self.state.clone(),
                 work,
             };
-            self.queue.publish(task.clone()).await?;
-            open.insert(id, Open { task, errors: 0 });
+            open.insert(
+                id,
+                Open {
+                    task: task.clone(),
+                    errors: 0,
+                },
+            );
+            tokio::select! {
+                published = self.queue.publish(task) => published?,
+                () = self.stop.cancelled() => break,
+            }
         }
         Ok(open)
     }

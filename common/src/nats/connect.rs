@@ -152,8 +152,8 @@ impl Nats {
 
     /// Sends what has not been sent yet.
     pub async fn flush(&self) {
-        // A connection that is gone has nothing more to send.
-        let _ = self.client.flush().await;
+        // A connection that is gone has nothing more to send, and the client would wait until there is one again.
+        let _ = tokio::time::timeout(REQUEST_TIMEOUT, self.client.flush()).await;
     }
 }
 

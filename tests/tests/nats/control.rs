@@ -339,3 +339,30 @@ fn what_cannot_be_done_as_asked_is_said_before_anything_is_done() {
     }
     assert!(scene.difference().unwrap().is_empty());
 }
+
+#[test]
+fn programs_whose_server_is_gone_stop_when_they_are_told_to() {
+    let (mut fleet, client) = slow_fleet(Duration::ZERO);
+    let coordinator = fleet.start_delete("", &[]).unwrap();
+    wait_until("the run", || client.run().is_ok()).unwrap();
+    fleet.nats.stop().unwrap();
+    coordinator.signal("TERM").unwrap();
+    let finished = coordinator.finish().unwrap();
+    assert_eq!(finished.status, 1, "{}", finished.stderr);
+    // In the middle of a sweep, with a worker.
+    let (mut fleet, _) = slow_fleet(Duration::from_millis(500));
+    let mut worker = single_worker(&fleet);
+    let coordinator = fleet.start_delete("", &[]).unwrap();
+    fleet.wait_for_deletes().unwrap();
+    fleet.nats.stop().unwrap();
+    coordinator.signal("TERM").unwrap();
+    worker.signal("TERM").unwrap();
+    let report = report_of(&coordinator.finish().unwrap(), 4).unwrap();
+    assert_eq!(worker.wait().unwrap(), 0, "{}", worker.log());
+    fleet.scene.check_intact().unwrap();
+    fleet.scene.check_accounts(&report).unwrap();
+    fleet.nats.start_again().unwrap();
+    let _worker = fleet.worker().unwrap();
+    let report = fleet.resume().unwrap();
+    fleet.check_finished(&report).unwrap();
+}
