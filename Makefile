@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 
-# Servers that the tests start themselves, as COMMAND:DEBIAN-PACKAGE.
-TEST_SERVERS := docker-registry:docker-registry nats-server:nats-server
+# Servers that the tests start themselves, and tools that they ask, as COMMAND:DEBIAN-PACKAGE.
+TEST_SERVERS := docker-registry:docker-registry nats-server:nats-server promtool:prometheus
 
 # For `make bench`: `--quick` takes a minute and writes to target/benchmarks.md.
 BENCH_ARGUMENTS ?=
@@ -17,7 +17,7 @@ BENCH_ARGUMENTS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := keys links manifests registry_config
 
-.PHONY: help ci lint test test-servers nextest bench fuzz
+.PHONY: help ci lint test test-servers nextest docs bench fuzz
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -57,8 +57,12 @@ test-servers: ## Install the servers that the tests start (Debian, as root or wi
 nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install cargo-nextest --locked
 
+# A test fails where docs/metrics.md is not what the programs' metrics are.
+docs: ## Write docs/metrics.md anew from the metrics that the programs register
+	$(CARGO) run --package hardprune-tests --bin metrics-document
+
 bench: test-servers ## Measure against the stock collector, side by side, into docs/benchmarks.md
-	$(CARGO) build --release --bin hardprune
+	$(CARGO) build --release --bin hardprune --bin hardprune-worker
 	$(CARGO) run --release --package hardprune-tests --bin bench -- $(BENCH_ARGUMENTS)
 
 # New inputs go to the target folder; a good one is copied to tests/fuzz/corpus by hand, under a name that says why.

@@ -85,6 +85,21 @@ pub enum AuthorityError {
     State(#[from] StateError),
 }
 
+impl AuthorityError {
+    /// Whether what was asked for is not what the lock allows: a forged task, a changed plan.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        match self {
+            Self::OtherPlan { .. }
+            | Self::NoSuchTask { .. }
+            | Self::NotDue { .. }
+            | Self::NotCanonical { .. } => true,
+            Self::NotOurs { .. } | Self::Lapsed { .. } | Self::Store(_) => false,
+            Self::State(error) => matches!(error, StateError::Changed { .. }),
+        }
+    }
+}
+
 /// A sealed plan, traced to the lock.
 #[derive(Debug)]
 pub struct TracedPlan {
@@ -120,20 +135,14 @@ impl TracedPlan {
         let (lock, latest) = look_at_lock(&*registry, epoch).await?;
         let other_plan = || AuthorityError::OtherPlan { epoch: epoch.clone() };
         let sealed_plan = lock.sealed_plan.ok_or_else(other_plan)?;
-        let file = FileRef {
-            key: plan_key(epoch),
-            sha256: sealed_plan,
-            size: 0,
-            items: 1,
-        };
-        let bytes = state.read(&file).await.map_err(|error| match error {
-            StateError::Changed { .. } => other_plan(),
-            error => error.into(),
-        })?;
-        let document: PlanDocument = serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
-            key: file.key.clone(),
-            problem: error.to_string(),
-        })?;
+        let document: PlanDocument =
+            state
+                .read_sealed(&plan_key(epoch), sealed_plan)
+                .await
+                .map_err(|error| match error {
+                    StateError::Changed { .. } => other_plan(),
+                    error => error.into(),
+                })?;
         if document.epoch != *epoch || document.registry != registry.identity() {
             return Err(other_plan());
         }

@@ -12,7 +12,7 @@
 //! PART counts the task's parts of the sealed plan; FROM (included) and TO (not included) count removals in the part. ATTEMPT
 //! is unlike that of any other attempt at the task, and greater than those of the claims before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use crate::state::{StateError, StateStore, epoch_folder};
 use crate::store::KeyOutcome;
 
 /// A contiguous piece of one part of a task's plan, in one delete request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Batch {
     /// The place of the part among the task's.
     pub part: usize,
@@ -53,6 +53,8 @@ pub enum Fate {
     Unknown(String),
     /// It is still there, and still to do.
     NotDone,
+    /// It is gone, and who is named here may have deleted it as well: it counts as not done (R5).
+    Unattributed(String),
 }
 
 /// What became of a batch.
@@ -87,17 +89,18 @@ impl Journal {
         }
     }
 
-    /// Reads what is written of the task so far.
+    /// Names the files that are written of the task so far.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or is of another form.
-    pub async fn read(&self) -> Result<TaskJournal, StateError> {
-        let mut journal = TaskJournal::new();
+    /// A state store that fails, a file that is none of a journal.
+    pub async fn files(&self) -> Result<JournalFiles, StateError> {
+        let mut files = JournalFiles::default();
         for key in self.state.list(&self.folder).await? {
-            note(&self.state, &key, &key[self.folder.len()..], &mut journal).await?;
+            let name = self.folder.len();
+            files.take(key, name)?;
         }
-        Ok(journal)
+        Ok(files)
     }
 
     /// Writes that a batch's request is about to be sent.
@@ -169,61 +172,106 @@ fn journal_folder(epoch: &Epoch) -> String {
     format!("{}journal/", epoch_folder(epoch))
 }
 
-/// A task's batches, in the order of their attempts.
+/// A task's batches, or those of one of its parts, in the order of their attempts.
 pub type TaskJournal = BTreeMap<Batch, BatchEnd>;
 
-/// Every task's batches.
-pub type EpochJournal = BTreeMap<String, TaskJournal>;
+/// Every task's files.
+pub type EpochJournal = BTreeMap<String, JournalFiles>;
 
-/// Reads the journals of all tasks of an epoch.
+/// The files of one task's journal. What stands in them is read part by part: where a store refuses everything it is much (R9).
+#[derive(Debug, Clone, Default)]
+pub struct JournalFiles(Vec<JournalFile>);
+
+#[derive(Debug, Clone)]
+struct JournalFile {
+    key: String,
+    batch: Batch,
+    step: Step,
+}
+
+/// What a file of a journal says of its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Deleted,
+    Ended,
+    Started,
+}
+
+/// Names the files of the journals of all tasks of an epoch.
 ///
 /// # Errors
 ///
-/// A file that cannot be read or is of another form.
-pub async fn read_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJournal, StateError> {
+/// A state store that fails, a file that is none of a journal.
+pub async fn list_journals(state: &StateStore, epoch: &Epoch) -> Result<EpochJournal, StateError> {
     let folder = journal_folder(epoch);
     let mut journal = EpochJournal::new();
     for key in state.list(&folder).await? {
-        let (task, name) = key[folder.len()..]
+        let (task, _) = key[folder.len()..]
             .split_once('/')
             .ok_or_else(|| no_journal(&key))?;
-        note(state, &key, name, journal.entry(task.to_owned()).or_default()).await?;
+        let name = folder.len() + task.len() + 1;
+        let files = journal.entry(task.to_owned()).or_default();
+        files.take(key, name)?;
     }
     Ok(journal)
 }
 
-/// Notes what one file says. A batch's files are listed in the order of their endings: deleted, ended, started.
-async fn note(
-    state: &StateStore,
-    key: &str,
-    name: &str,
-    journal: &mut TaskJournal,
-) -> Result<(), StateError> {
-    if is_cut_short(name) {
-        return Ok(());
+impl JournalFiles {
+    /// Takes a file's key; its name begins at the byte `name`.
+    fn take(&mut self, key: String, name: usize) -> Result<(), StateError> {
+        if is_cut_short(&key[name..]) {
+            return Ok(());
+        }
+        let (batch, step) = parse_name(&key[name..]).ok_or_else(|| no_journal(&key))?;
+        self.0.push(JournalFile { key, batch, step });
+        Ok(())
     }
-    let (batch, step) = parse_name(name).ok_or_else(|| no_journal(key))?;
-    match step {
-        "started" => {
-            journal.entry(batch).or_insert(BatchEnd::Open);
-        }
-        "deleted" => {
-            journal.insert(batch, BatchEnd::Ended(BTreeMap::new()));
-        }
-        // Who had it settled saw keys that the batch deleted later: what is gone stays gone.
-        "ended" if journal.contains_key(&batch) => {}
-        "ended" => {
-            // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
-            let end = match state.read_json::<EndedFile>(key).await {
-                Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
-                Err(StateError::Format { .. }) => BatchEnd::Open,
-                Err(error) => return Err(error),
-            };
-            journal.insert(batch, end);
-        }
-        _ => return Err(no_journal(key)),
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    Ok(())
+
+    /// Whether a batch was begun whose end nobody has written down.
+    #[must_use]
+    pub fn has_open_batches(&self) -> bool {
+        let ended = self.0.iter().filter(|file| file.step != Step::Started);
+        let ended: HashSet<Batch> = ended.map(|file| file.batch).collect();
+        self.0.iter().any(|file| !ended.contains(&file.batch))
+    }
+
+    /// Reads what became of the batches of one part.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub async fn read_part(&self, state: &StateStore, part: usize) -> Result<TaskJournal, StateError> {
+        let mut journal = TaskJournal::new();
+        // A batch's files were listed in the order of their endings: deleted, ended, started.
+        for JournalFile { key, batch, step } in self.0.iter().filter(|file| file.batch.part == part) {
+            match step {
+                Step::Started => {
+                    journal.entry(*batch).or_insert(BatchEnd::Open);
+                }
+                Step::Deleted => {
+                    journal.insert(*batch, BatchEnd::Ended(BTreeMap::new()));
+                }
+                // Who had it settled saw keys that the batch deleted later: what is gone stays gone.
+                Step::Ended if journal.contains_key(batch) => {}
+                Step::Ended => {
+                    // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
+                    let end = match state.read_json::<EndedFile>(key).await {
+                        Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
+                        Err(StateError::Format { .. }) => BatchEnd::Open,
+                        Err(error) => return Err(error),
+                    };
+                    journal.insert(*batch, end);
+                }
+            }
+        }
+        Ok(journal)
+    }
 }
 
 fn no_journal(key: &str) -> StateError {
@@ -238,8 +286,14 @@ fn is_cut_short(name: &str) -> bool {
     name.starts_with('.')
 }
 
-fn parse_name(name: &str) -> Option<(Batch, &str)> {
+fn parse_name(name: &str) -> Option<(Batch, Step)> {
     let (batch, step) = name.split_once('.')?;
+    let step = match step {
+        "deleted" => Step::Deleted,
+        "ended" => Step::Ended,
+        "started" => Step::Started,
+        _ => return None,
+    };
     let mut numbers = batch.split('-');
     let mut number = || numbers.next()?.parse::<usize>().ok();
     let (part, from, to) = (number()?, number()?, number()?);
@@ -265,8 +319,14 @@ mod tests {
             to: 2000,
             attempt: 2,
         };
-        assert_eq!(parse_name("1-1000-2000-2.started"), Some((batch, "started")));
-        for bad in ["1-0-2.started", "1-2-2-1.started", "1-0-2-1", "a-0-2-1.ended"] {
+        assert_eq!(parse_name("1-1000-2000-2.started"), Some((batch, Step::Started)));
+        for bad in [
+            "1-0-2.started",
+            "1-2-2-1.started",
+            "1-0-2-1",
+            "a-0-2-1.ended",
+            "1-0-2-1.other",
+        ] {
             assert_eq!(parse_name(bad), None, "{bad}");
         }
     }

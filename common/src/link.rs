@@ -36,6 +36,15 @@ pub fn link_fits(digest: &Digest, size: u64, etag: Option<&str>) -> bool {
     }
 }
 
+/// Whether size and `ETag` prove that a link's content is `digest`'s text: the `ETag` is the MD5 of it.
+///
+/// Azure's never are, nor those of objects that were encrypted with a key of one's own, composed, or uploaded in parts. A
+/// filesystem has none.
+#[must_use]
+pub fn link_is_proved(digest: &Digest, size: u64, etag: Option<&str>) -> bool {
+    etag.is_some_and(is_md5) && link_fits(digest, size, etag)
+}
+
 fn is_md5(etag: &str) -> bool {
     etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -66,5 +75,10 @@ mod tests {
         assert!(!link_fits(&digest, 72, Some(&etag)));
         assert!(link_fits(&digest, 71, None));
         assert!(link_fits(&digest, 71, Some("0x8DC")));
+        assert!(link_is_proved(&digest, 71, Some(&etag)));
+        for unproved in [None, Some("0x8DC"), Some("d41d8cd98f00b204e9800998ecf8427e-1")] {
+            assert!(!link_is_proved(&digest, 71, unproved), "{unproved:?}");
+        }
+        assert!(!link_is_proved(&other, 71, Some(&etag)));
     }
 }

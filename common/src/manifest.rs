@@ -21,6 +21,8 @@ pub struct Manifest {
     pub blobs: Vec<Digest>,
     /// Manifests that an index lists.
     pub children: Vec<Digest>,
+    /// What an index lists and calls no manifest: the layers of `BuildKit`'s build caches.
+    pub listed_blobs: Vec<Digest>,
     /// The manifest that this one describes: a signature's image.
     pub subject: Option<Digest>,
 }
@@ -115,21 +117,50 @@ impl Manifest {
                 .map(|descriptor| descriptor.digest.parse())
                 .collect()
         };
+        let (children, listed_blobs): (Vec<_>, Vec<_>) = fields
+            .manifests
+            .into_iter()
+            .flatten()
+            .partition(|descriptor| !is_blob(descriptor.media_type.as_deref()));
         let mut blobs = parse_all(fields.config.map(|config| vec![config]))?;
         blobs.extend(parse_all(fields.layers)?);
         blobs.extend(parse_all(fields.blobs)?);
         blobs.extend(parse_all(fields.fs_layers)?);
         Ok(Self {
             blobs,
-            children: parse_all(fields.manifests)?,
+            children: parse_all(Some(children))?,
+            listed_blobs: parse_all(Some(listed_blobs))?,
             subject: fields.subject.map(|subject| subject.digest.parse()).transpose()?,
         })
     }
 
     /// Everything that a live manifest needs. Not its subject: a signature is whole without the image.
     pub fn references(&self) -> impl Iterator<Item = Digest> + '_ {
-        self.blobs.iter().chain(&self.children).copied()
+        let Self {
+            blobs,
+            children,
+            listed_blobs,
+            subject: _,
+        } = self;
+        blobs.iter().chain(children).chain(listed_blobs).copied()
     }
+}
+
+/// Whether a media type is certainly that of a blob. Any other may be that of a manifest, known or not.
+fn is_blob(media_type: Option<&str>) -> bool {
+    const BLOBS: [&str; 4] = [
+        "application/octet-stream",
+        "application/vnd.buildkit.cacheconfig.v0",
+        "application/vnd.docker.container.image.v1+json",
+        "application/vnd.oci.image.config.v1+json",
+    ];
+    const LAYERS: [&str; 2] = [
+        "application/vnd.docker.image.rootfs.",
+        "application/vnd.oci.image.layer.",
+    ];
+    media_type.is_some_and(|media_type| {
+        BLOBS.contains(&media_type) || LAYERS.iter().any(|prefix| media_type.starts_with(prefix))
+    })
 }
 
 #[cfg(test)]
@@ -175,6 +206,13 @@ mod tests {
     fn indexes_artifacts_and_schema_1() {
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor("m"));
         assert_eq!(parse(&index).unwrap().children, [digest("m")]);
+        let cache = index.replace("\"x\"", "\"application/vnd.oci.image.layer.v1.tar+gzip\"");
+        let cache = parse(&cache).unwrap();
+        assert_eq!(
+            (cache.children.as_slice(), cache.listed_blobs.as_slice()),
+            (&[][..], &[digest("m")][..])
+        );
+        assert!(cache.references().eq([digest("m")]));
         let artifact = format!(
             r#"{{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[{}],"subject":{}}}"#,
             descriptor("b"),

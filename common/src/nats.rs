@@ -17,7 +17,7 @@ mod runs;
 mod streams;
 
 pub use connect::{Credentials, Nats, Secret, Settings, without_credentials};
-pub use consumer::{NatsConsumer, Stores, Touchable, WorkerIdentity};
+pub use consumer::{NatsConsumer, Stores, Touchable, Watcher, WorkerIdentity};
 pub use error::NatsError;
 pub use messages::{MESSAGES_READ, RunProgress, RunState, Wanted, WorkerState};
 pub use publisher::{NatsPublisher, PublisherOptions};

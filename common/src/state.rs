@@ -156,6 +156,21 @@ impl StateStore {
         parse_json(key, &bytes)
     }
 
+    /// Reads the JSON document with this key and sha256.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Changed`], a document of another form, and the store's.
+    pub async fn read_sealed<T: DeserializeOwned>(&self, key: &str, sha256: Digest) -> Result<T, StateError> {
+        let file = FileRef {
+            key: key.to_owned(),
+            sha256,
+            size: 0,
+            items: 1,
+        };
+        parse_json(key, &self.read(&file).await?)
+    }
+
     /// Writes values as JSON lines.
     ///
     /// # Errors

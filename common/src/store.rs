@@ -160,13 +160,26 @@ pub enum PutCondition {
 }
 
 /// Whether deletes in a store free anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Versioning {
-    /// No answer so far had a version id.
+    /// No answer so far said anything else.
+    #[default]
     NotSeen,
-    /// An answer had one: a delete only hides the object.
+    /// The bucket would have to say, and did not.
+    Unknown,
+    /// What is deleted stays for a while, and is paid for as long (soft delete). Then it is freed by itself.
+    KeptForAWhile,
+    /// Versions are kept: a delete only hides the object.
     Seen,
+}
+
+impl Versioning {
+    /// Whether what is deleted frees nothing, or not yet.
+    #[must_use]
+    pub fn only_hides(self) -> bool {
+        matches!(self, Self::Seen | Self::KeptForAWhile)
+    }
 }
 
 /// A place that keeps objects.
@@ -192,6 +205,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A page that could not be had, or does not prove itself, after bounded retries. On a filesystem, a folder or
     /// file that cannot be read, and a prefix that leads through a file as if it were a folder. A range without any object is no error.
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>>;
+
+    /// Whether a listing of a range begins at the range. Where it does not, its pages begin at the prefix's first key, and what
+    /// lies before the range is asked for in vain: right, but the more ranges, the more pages.
+    fn starts_listings_anywhere(&self) -> bool {
+        true
+    }
 
     /// Lists as [`Store::list`] does, but may show layer links, and what is not wanted, by their keys only, where a listing
     /// would have to look at each by itself: on a filesystem. [`Store::look_at`] does then.
@@ -263,6 +282,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What the answers so far said about versions.
     fn versioning(&self) -> Versioning;
+
+    /// Asks whether what is deleted stays, where answers do not say so by themselves (Google's). A refusal is no failure: then
+    /// it is not known. [`Store::versioning`] has the answer, too.
+    async fn ask_versioning(&self) -> Versioning {
+        self.versioning()
+    }
 
     /// Makes what was written so far outlast a power failure, where a write alone does not: on a filesystem.
     ///

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::REPOSITORIES;
+use crate::metrics::Label;
 use crate::problem::ProblemKind;
 use crate::run::Epoch;
 use crate::shard::Shard;
@@ -90,18 +91,25 @@ pub enum WorkKind {
     Sweep,
 }
 
-impl WorkKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Mark, Self::Plan, Self::Unlink, Self::Sweep];
+impl Label for WorkKind {
+    const NAME: &'static str = "kind";
+    const ALL: &'static [Self] = &[Self::Mark, Self::Plan, Self::Unlink, Self::Sweep];
 
-    /// Its name, as messages and metrics have it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    fn value(self) -> &'static str {
         match self {
             Self::Mark => "mark",
             Self::Plan => "plan",
             Self::Unlink => "unlink",
             Self::Sweep => "sweep",
+        }
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Mark => "list a range of repositories, read their manifests",
+            Self::Plan => "list a shard, decide per blob",
+            Self::Unlink => "delete links, and what else goes before the blobs",
+            Self::Sweep => "delete a shard's blobs",
         }
     }
 }
@@ -272,6 +280,9 @@ pub struct ShardTotals {
     pub orphaned_bytes: u64,
     /// Orphans that stay because the reviewed plan does not name them.
     pub not_reviewed: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub not_reviewed_bytes: u64,
 }
 
 impl ShardTotals {
@@ -289,6 +300,7 @@ impl ShardTotals {
             young_bytes,
             orphaned_bytes,
             not_reviewed,
+            not_reviewed_bytes,
         } = *other;
         Self {
             scanned: self.scanned + scanned,
@@ -300,6 +312,7 @@ impl ShardTotals {
             young_bytes: self.young_bytes + young_bytes,
             orphaned_bytes: self.orphaned_bytes + orphaned_bytes,
             not_reviewed: self.not_reviewed + not_reviewed,
+            not_reviewed_bytes: self.not_reviewed_bytes + not_reviewed_bytes,
         }
     }
 }

@@ -10,15 +10,16 @@ use hardprune_common::digest::Digest;
 use hardprune_common::journal::{BatchEnd, Fate, TaskJournal};
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::{Removal, RemovalKind};
-use hardprune_common::seal::{sweep_task, unlink_task};
-use hardprune_common::state::{FileRef, StateError, StateStore};
+use hardprune_common::state::{StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
-use crate::books::EpochBooks;
+use crate::books::{EpochBooks, TaskBooks};
+use crate::problems::Problems;
 use crate::run_record::RunRecord;
 
-/// Shards accounted for at once.
-const SHARDS_AT_ONCE: usize = 32;
+/// Shards accounted for at once. Each has in memory one part, some megabytes, and, where several epochs deleted in it, the
+/// digests that are gone (R9).
+const SHARDS_AT_ONCE: usize = 4;
 
 /// Links by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,20 +55,19 @@ pub struct Accounts {
     pub unreadable: u64,
     /// Bytes of upload files that are gone.
     pub upload_bytes: u64,
-    /// The first removals that failed.
-    pub problems: Vec<Problem>,
+    /// Removals of the latest plan that failed.
+    pub problems: Problems,
 }
 
-/// One task's part of an epoch's plan, with its journal.
-struct TaskBooks<'b> {
+/// One task's books, of one epoch.
+struct Entries<'b> {
     is_latest: bool,
-    parts: &'b [FileRef],
-    batches: Option<&'b TaskJournal>,
+    books: TaskBooks<'b>,
 }
 
 /// What a part's removals have come to, by the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Gone,
     Failed(String),
     /// Nobody has looked whether it is still there.
@@ -88,32 +88,16 @@ pub async fn add_up(
     let books = EpochBooks::open_all(state, record).await?;
     let mut accounts = Accounts::default();
     let latest_deleted = record.epochs.last().is_some_and(|epoch| epoch.deletes_begun);
-    let mut shards: BTreeMap<String, Vec<TaskBooks<'_>>> = BTreeMap::new();
+    let mut tasks: BTreeMap<String, Vec<Entries<'_>>> = BTreeMap::new();
     for (number, book) in books.iter().enumerate() {
         let is_latest = latest_deleted && number + 1 == books.len();
-        for plan in &book.plan.shards {
-            let task = sweep_task(&plan.scope);
-            let batches = book.journal.get(&task);
-            shards.entry(task).or_default().push(TaskBooks {
-                is_latest,
-                parts: &plan.findings.parts,
-                batches,
-            });
-        }
-        for (place, file) in book.plan.before_shards().enumerate() {
-            let task = unlink_task(place);
-            let batches = book.journal.get(&task);
-            let books = TaskBooks {
-                is_latest,
-                parts: std::slice::from_ref(file),
-                batches,
-            };
-            shards.entry(format!("{number} {task}")).or_default().push(books);
+        for (task, books) in book.tasks() {
+            tasks.entry(task).or_default().push(Entries { is_latest, books });
         }
     }
-    let sums = shards
+    let sums = tasks
         .into_values()
-        .map(|epochs| async move { add_up_shard(state, epochs, on_gone).await });
+        .map(|epochs| async move { add_up_task(state, epochs, on_gone).await });
     let mut sums = stream::iter(sums).buffer_unordered(SHARDS_AT_ONCE);
     while let Some(sum) = sums.try_next().await? {
         add(&mut accounts, sum);
@@ -121,30 +105,26 @@ pub async fn add_up(
     Ok(accounts)
 }
 
-async fn add_up_shard(
+async fn add_up_task(
     state: &StateStore,
-    epochs: Vec<TaskBooks<'_>>,
+    epochs: Vec<Entries<'_>>,
     on_gone: &(dyn Fn(&Removal) + Sync),
 ) -> Result<Accounts, StateError> {
     let mut accounts = Accounts::default();
-    // R5: the union by digest, over all epochs of the shard.
-    let mut gone: HashMap<Digest, (u64, bool)> = HashMap::new();
-    for TaskBooks {
-        is_latest,
-        parts,
-        batches,
-    } in epochs
-    {
-        for (number, file) in parts.iter().enumerate() {
+    // R5: the union by digest, over all epochs of the shard. One epoch's plan names a digest once.
+    let mut gone = Gone::new(epochs.len());
+    for Entries { is_latest, books } in epochs {
+        for (number, file) in books.parts.iter().enumerate() {
+            let batches = books.batches_of(state, number).await?;
             let removals: Vec<Removal> = match state.read_lines(file).await {
                 // Whoever carries a part out reads it by the same sha256: nothing of this one was deleted.
-                Err(StateError::Changed { .. }) if !has_batches_of(number, batches) => {
+                Err(StateError::Changed { .. }) if batches.is_empty() => {
                     accounts.unreadable += if is_latest { file.items } else { 0 };
                     continue;
                 }
                 result => result?,
             };
-            let states = states_of(number, removals.len(), batches);
+            let states = states_of(removals.len(), &batches);
             for (removal, state) in removals.iter().zip(states) {
                 if state == State::Gone {
                     on_gone(removal);
@@ -153,28 +133,73 @@ async fn add_up_shard(
             }
         }
     }
-    for (size, in_latest) in gone.into_values() {
-        accounts.deleted_blobs += 1;
-        accounts.freed_bytes += size;
-        if !in_latest {
-            accounts.deleted_before += 1;
-            accounts.deleted_before_bytes += size;
-        }
-    }
+    gone.add_to(&mut accounts);
     Ok(accounts)
 }
 
-fn has_batches_of(part: usize, batches: Option<&TaskJournal>) -> bool {
-    batches.is_some_and(|batches| batches.keys().any(|batch| batch.part == part))
+/// The blobs of a shard that are gone.
+enum Gone {
+    /// Of one epoch: sums are enough.
+    OfOneEpoch { blobs: u64, bytes: u64, is_latest: bool },
+    /// Of several: each digest once, with its size and whether the latest epoch deleted it.
+    OfSeveral(HashMap<Digest, (u64, bool)>),
 }
 
-fn states_of(part: usize, removals: usize, batches: Option<&TaskJournal>) -> Vec<State> {
+impl Gone {
+    fn new(epochs: usize) -> Self {
+        if epochs > 1 {
+            return Self::OfSeveral(HashMap::new());
+        }
+        Self::OfOneEpoch {
+            blobs: 0,
+            bytes: 0,
+            is_latest: false,
+        }
+    }
+
+    fn add(&mut self, digest: Digest, size: u64, of_latest: bool) {
+        match self {
+            Self::OfOneEpoch {
+                blobs,
+                bytes,
+                is_latest,
+            } => {
+                *blobs += 1;
+                *bytes += size;
+                *is_latest = of_latest;
+            }
+            Self::OfSeveral(digests) => digests.entry(digest).or_insert((size, false)).1 |= of_latest,
+        }
+    }
+
+    fn add_to(self, accounts: &mut Accounts) {
+        let mut add = |blobs: u64, bytes: u64, is_latest: bool| {
+            accounts.deleted_blobs += blobs;
+            accounts.freed_bytes += bytes;
+            if !is_latest {
+                accounts.deleted_before += blobs;
+                accounts.deleted_before_bytes += bytes;
+            }
+        };
+        match self {
+            Self::OfOneEpoch {
+                blobs,
+                bytes,
+                is_latest,
+            } => add(blobs, bytes, is_latest),
+            Self::OfSeveral(digests) => {
+                for (size, is_latest) in digests.into_values() {
+                    add(1, size, is_latest);
+                }
+            }
+        }
+    }
+}
+
+/// What the removals of a part have come to, by its batches.
+pub(crate) fn states_of(removals: usize, batches: &TaskJournal) -> Vec<State> {
     let mut states = vec![State::NotDone; removals];
-    for (batch, end) in batches
-        .into_iter()
-        .flatten()
-        .filter(|(batch, _)| batch.part == part)
-    {
+    for (batch, end) in batches {
         let range = batch.from.min(removals)..batch.to.min(removals);
         for (place, state) in states[range].iter_mut().enumerate() {
             // What is gone stays gone: a later attempt that says otherwise never saw it.
@@ -187,7 +212,7 @@ fn states_of(part: usize, removals: usize, batches: Option<&TaskJournal>) -> Vec
                     None => State::Gone,
                     Some(Fate::Failed(message)) => State::Failed(message.clone()),
                     Some(Fate::Unknown(_)) => State::Open,
-                    Some(Fate::NotDone) => State::NotDone,
+                    Some(Fate::NotDone | Fate::Unattributed(_)) => State::NotDone,
                 },
             };
         }
@@ -195,19 +220,12 @@ fn states_of(part: usize, removals: usize, batches: Option<&TaskJournal>) -> Vec
     states
 }
 
-fn count(
-    accounts: &mut Accounts,
-    gone: &mut HashMap<Digest, (u64, bool)>,
-    removal: &Removal,
-    state: &State,
-    is_latest: bool,
-) {
+fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &State, is_latest: bool) {
     if *state == State::Gone {
         match removal.kind {
             RemovalKind::Blob => {
                 if let Some(digest) = removal.blob() {
-                    let entry = gone.entry(digest).or_insert((removal.size, false));
-                    entry.1 |= is_latest;
+                    gone.add(digest, removal.size, is_latest);
                 }
             }
             RemovalKind::LayerLink => accounts.links.layer += 1,
@@ -226,12 +244,17 @@ fn count(
         _ => accounts.links_left += 1,
     }
     if let State::Failed(message) = state {
-        accounts.problems.push(Problem {
-            repository: None,
-            digest: removal.blob(),
-            kind: ProblemKind::DeleteFailed,
-            message: format!("{} could not be deleted: {message}", removal.key),
-        });
+        accounts.problems.add(&delete_failed(removal, message));
+    }
+}
+
+/// A removal that the store refused, as the report shows it.
+pub(crate) fn delete_failed(removal: &Removal, message: &str) -> Problem {
+    Problem {
+        repository: None,
+        digest: removal.blob(),
+        kind: ProblemKind::DeleteFailed,
+        message: format!("{} could not be deleted: {message}", removal.key),
     }
 }
 
@@ -262,7 +285,7 @@ fn add(sum: &mut Accounts, other: Accounts) {
     sum.links_left += links_left;
     sum.unreadable += unreadable;
     sum.upload_bytes += upload_bytes;
-    sum.problems.extend(problems);
+    sum.problems.add_all(&problems);
 }
 
 #[cfg(test)]
@@ -288,8 +311,12 @@ mod tests {
             (batch(0, 2, 2), fates(vec![(0, Fate::NotDone)])),
             (batch(2, 3, 1), BatchEnd::Open),
             (batch(3, 4, 1), fates(vec![(0, Fate::Failed("no".to_owned()))])),
+            (
+                batch(4, 5, 1),
+                fates(vec![(0, Fate::Unattributed("run".to_owned()))]),
+            ),
         ]);
-        let states = states_of(0, 5, Some(&batches));
+        let states = states_of(5, &batches);
         let expected = [
             State::Gone,
             State::Gone,

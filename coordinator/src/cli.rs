@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use hardprune_common::health::HealthAddress;
 use hardprune_common::run::RunId;
 use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
@@ -59,8 +60,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Prints the manual page, in roff.
-    Man,
+    /// Prints a manual page, in roff.
+    Man {
+        /// The command that it is about, such as `delete` or `runs list`. Default: hardprune itself.
+        command: Vec<String>,
+    },
 }
 
 /// How the report is printed.
@@ -76,7 +80,7 @@ pub enum OutputFormat {
 #[derive(Debug, Clone, Args)]
 pub struct RegistryArgs {
     /// The registry's storage: a folder that holds `docker/`, s3://bucket/prefix, gs://bucket/prefix or
-    /// az://container/prefix. Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
+    /// az://container/prefix (az://container// where Distribution 2.x keeps it). Credentials and endpoints as the provider's own tools take them (AWS_…, GOOGLE_…, AZURE_…).
     #[arg(value_name = "STORAGE", conflicts_with = "registry_config")]
     pub storage: Option<String>,
     /// The registry's own config.yml, instead of STORAGE; its REGISTRY_… overrides are read from the environment.
@@ -133,7 +137,7 @@ pub struct RunArgs {
     /// Goes on although the bucket keeps versions: deletes then hide, and free nothing.
     #[arg(long)]
     pub accept_versioned: bool,
-    /// How the report is printed on standard output.
+    /// How the report is printed on standard output. JSON is printed of runs that fail or are refused, too.
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, env = "HARDPRUNE_OUTPUT")]
     pub output: OutputFormat,
     /// Writes every orphan as a JSON line to this file.
@@ -145,7 +149,7 @@ pub struct RunArgs {
     /// Writes the run's figures to this file when it ends, in Prometheus' text format.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_METRICS_FILE")]
     pub metrics_file: Option<PathBuf>,
-    /// Keeps the state of so many earlier runs of this kind of state store.
+    /// Keeps so many runs in the state store, this one among them. Of the older ones those stay that can be resumed.
     #[arg(long, value_name = "N", default_value_t = 20, env = "HARDPRUNE_KEEP_RUNS")]
     pub keep_runs: usize,
     /// Stops in time to have ended when clocks of this machine's zone show this, the next time: 04:00. It can be resumed.
@@ -156,7 +160,7 @@ pub struct RunArgs {
     pub max_duration: Option<Duration>,
     /// Serves /healthz, /readyz and /metrics at this address while it runs.
     #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
-    pub health_addr: Option<String>,
+    pub health_addr: Option<HealthAddress>,
     /// NATS, where `hardprune-worker` processes do the work.
     #[command(flatten)]
     pub nats: NatsArgs,

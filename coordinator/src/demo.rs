@@ -71,7 +71,7 @@ pub async fn demo() -> Result<ExitStatus, RunError> {
     print(&format!(
         "\nWhat stayed: every tag is complete, each blob read and its digest checked.\n{live}\
          The untagged image that latest named before stays too (--delete-untagged removes such), and the layer that was \
-         pushed a moment ago: it is younger than 24 h (--keep-younger-than).\n\n\
+         pushed a moment ago: its link is younger than 24 h (--keep-younger-than), which counts as a reference.\n\n\
          Your own registry: hardprune check /var/lib/registry (or s3://bucket/prefix). It changes nothing.\n"
     ))?;
     Ok(status)

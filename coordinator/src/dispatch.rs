@@ -16,6 +16,8 @@ use hardprune_common::task::{Findings, MESSAGE_VERSION, RemovedFindings, Task, T
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::metrics::CoordinatorMetrics;
+
 /// Why a stage ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
@@ -53,6 +55,7 @@ pub struct Dispatcher<'d> {
     registry: String,
     state: String,
     stop: CancellationToken,
+    metrics: CoordinatorMetrics,
     tally: Mutex<Tally>,
     /// Whether there are tasks that delete and whose end is not known for sure.
     unheard: AtomicBool,
@@ -80,6 +83,7 @@ impl<'d> Dispatcher<'d> {
         epoch: Epoch,
         (registry, state): (String, String),
         stop: CancellationToken,
+        metrics: CoordinatorMetrics,
     ) -> Self {
         Self {
             queue,
@@ -87,6 +91,7 @@ impl<'d> Dispatcher<'d> {
             registry,
             state,
             stop,
+            metrics,
             tally: Mutex::default(),
             unheard: AtomicBool::new(false),
         }
@@ -125,6 +130,8 @@ impl<'d> Dispatcher<'d> {
             };
             match result {
                 Ok(findings) => open.extend(self.publish_all(take(&task, findings)).await?),
+                // What was heard of first says nothing else: tasks are given back when the run is to stop.
+                Err(_) if self.stop.is_cancelled() => return Err(DispatchError::Stopped),
                 Err(FailedTask { task, error }) => {
                     return Err(DispatchError::Poisoned {
                         task,
@@ -250,8 +257,10 @@ impl<'d> Dispatcher<'d> {
             };
             let errors = entry.get().errors + 1;
             warn!(task = entry.key(), error, errors, "a task failed");
+            self.metrics.task_error();
             if errors >= self.queue.most_errors() || self.stop.is_cancelled() {
                 let (id, open) = entry.remove_entry();
+                self.metrics.task_poisoned();
                 return Ok((open.task, Err(FailedTask { task: id, error })));
             }
             entry.get_mut().errors = errors;

@@ -29,9 +29,25 @@ pub fn bytes(count: u64) -> String {
     format!("{digits} {}", UNITS[unit])
 }
 
+/// Text that may come from a registry, on one line and without what a terminal would obey.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_for_a_terminal_to_obey() {
+        assert_eq!(
+            printable("a\u{1b}[31m\nb\u{9b}ä"),
+            "a\u{fffd}[31m\u{fffd}b\u{fffd}ä"
+        );
+    }
 
     #[test]
     fn four_significant_digits() {

@@ -11,14 +11,19 @@ mod demo;
 pub mod dispatch;
 pub mod error;
 pub mod exit_status;
+pub mod failed_removals;
 pub mod human;
 pub mod lock_registry;
+mod manual_page;
 pub mod mark;
-mod metrics_file;
+pub mod metrics;
+pub mod metrics_file;
 pub mod open_stores;
 pub mod outputs;
 pub mod plan;
+pub mod planned;
 pub mod preflight;
+pub mod problems;
 pub mod progress;
 pub mod prune;
 pub mod registry_config;
@@ -29,6 +34,7 @@ pub mod run;
 pub mod run_record;
 mod runs;
 pub mod seal;
+mod serve_metrics;
 pub mod settle;
 mod signals;
 mod silence;
@@ -98,13 +104,8 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
             clap_complete::generate(shell, &mut cli::command(), "hardprune", &mut io::stdout());
             Ok(ExitStatus::Done)
         }
-        Command::Man => {
-            let page = clap_mangen::Man::new(cli::command());
-            page.render(&mut io::stdout())
-                .map_err(|source| RunError::Output {
-                    path: "-".into(),
-                    source,
-                })?;
+        Command::Man { command } => {
+            manual_page::print_manual_page(&command)?;
             Ok(ExitStatus::Done)
         }
     }

@@ -3,96 +3,47 @@
 //!
 //! Upholds R10 and R11: the lock is changed by compare-and-set; when it cannot be renewed in time everything stops.
 //! On a filesystem an advisory file lock says at once whether the owner still lives; elsewhere, and where workers of other
-//! processes delete for it, its lease has to pass.
+//! processes delete for it, its lease has to pass. Before it first allows an epoch to delete, it notes that (R5).
+
+mod error;
+mod nobody_at_work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
+use hardprune_common::last_delete::{self, LastDelete, Noted};
 use hardprune_common::lock::{LOCK_KEY, LockDocument, delete_timeout, renew_every};
 use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
 use hardprune_common::store::{
     DeleteBatch, ExclusiveLock, KeyOutcome, ObjectVersion, PutCondition, Store, StoreError,
 };
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
+
+pub use self::error::{LockError, TakeOver};
+pub use self::nobody_at_work::NobodyAtWork;
+use crate::metrics::CoordinatorMetrics;
 
 /// The file that a process holds an advisory lock on.
 const ADVISORY_KEY: &str = "hardprune/lock";
 const LARGEST_LOCK: u64 = 1 << 20;
 const OWN_FILES_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why the registry cannot be owned.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// Another run owns it.
-    #[error(
-        "{registry} is locked by {owner} (run {run}) since {since}; its lease was last renewed at {renewed}. \
-         Wait until it has ended; if it died, the lock can be taken over after {lapses}"
-    )]
-    Held {
-        /// The registry.
-        registry: String,
-        /// Who.
-        owner: String,
-        /// For which run.
-        run: String,
-        /// Since when.
-        since: jiff::Timestamp,
-        /// When the owner last said that it lives.
-        renewed: jiff::Timestamp,
-        /// When it can be taken over.
-        lapses: jiff::Timestamp,
-    },
-    /// Another run is taking or giving back the lock at this moment.
-    #[error("{registry} is being locked or unlocked by another run at this moment; try again")]
-    Busy {
-        /// The registry.
-        registry: String,
-    },
-    /// The store does not keep two writers apart.
-    #[error(
-        "{registry} does not honour conditional writes (If-None-Match): two runs could own it at once. \
-         hardprune deletes nothing there"
-    )]
-    NotHonoured {
-        /// The registry.
-        registry: String,
-    },
-    /// The lock is no lock.
-    #[error(
-        "{registry}: {LOCK_KEY:?} cannot be read as a lock ({problem}); look at it, and remove it by hand"
-    )]
-    Unreadable {
-        /// The registry.
-        registry: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// It was ours, and was not renewed in time.
-    #[error("{registry}: the lock of this run lapsed at {lapsed}; what it had sealed deletes nothing more")]
-    Lapsed {
-        /// The registry.
-        registry: String,
-        /// When.
-        lapsed: jiff::Timestamp,
-    },
-    /// The store failed.
-    #[error("the registry cannot be locked: {0}")]
-    Store(#[from] StoreError),
-}
-
 /// What a lock is taken for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LockTerms {
     /// How long it is good for without being renewed.
     pub lease: Duration,
     /// Whether other processes will delete for its owner.
     pub workers_elsewhere: bool,
+    /// The identity of the state store that the run is kept in.
+    pub state: String,
 }
 
 #[derive(Debug)]
@@ -109,6 +60,10 @@ pub struct RegistryLock {
     registry: Arc<dyn Store>,
     held: Arc<Mutex<Held>>,
     renewing: JoinHandle<()>,
+    metrics: CoordinatorMetrics,
+    state: String,
+    /// As it was when the lock was taken.
+    last_delete: Option<Noted>,
     // Ends with the process, however it ends.
     _advisory: Option<ExclusiveLock>,
 }
@@ -123,20 +78,11 @@ impl RegistryLock {
         registry: Arc<dyn Store>,
         epoch: &Epoch,
         terms: LockTerms,
+        metrics: CoordinatorMetrics,
         stop: CancellationToken,
     ) -> Result<Self, LockError> {
-        let advisory = match registry.lock_exclusively(ADVISORY_KEY).await {
-            Ok(advisory) => advisory,
-            Err(StoreError::ConditionNotMet { .. }) => {
-                return Err(match read_lock(&*registry).await? {
-                    Some((document, _)) => held_by(&*registry, &document),
-                    None => LockError::Busy {
-                        registry: registry.identity().to_owned(),
-                    },
-                });
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let advisory = lock_advisory(&*registry).await?;
+        let asked = clock::monotonic_now();
         let now = registry.now().await?;
         let document = LockDocument {
             version: 1,
@@ -157,9 +103,7 @@ impl RegistryLock {
                 write_lock(&*registry, &document, PutCondition::IfAbsent).await
             }
             Some((found, version)) => {
-                if may_be_at_work(&found, advisory.is_some(), now) {
-                    return Err(held_by(&*registry, &found));
-                }
+                refuse_at_work(&*registry, &found, advisory.is_some(), now)?;
                 warn!(owner = found.owner, run = %found.epoch.run, since = %found.since, "takes over the lock of a run that died");
                 write_lock(&*registry, &document, PutCondition::IfUnchanged(version)).await
             }
@@ -169,7 +113,8 @@ impl RegistryLock {
             Err(StoreError::ConditionNotMet { .. }) => {
                 let found = read_lock(&*registry).await?;
                 let (document, _) = found.unwrap_or((document, ObjectVersion(String::new())));
-                return Err(held_by(&*registry, &document));
+                let take_over = TakeOver::IfDiedAfter(document.requests_end());
+                return Err(held_by(&*registry, &document, take_over));
             }
             Err(error) => return Err(error.into()),
         };
@@ -178,13 +123,37 @@ impl RegistryLock {
             version,
             forbids_since: Some(clock::monotonic_now()),
         }));
-        let renewing = tokio::spawn(renew(Arc::clone(&registry), Arc::clone(&held), stop));
-        Ok(Self {
+        metrics.lock_renewed(asked, terms.lease);
+        let renewing = tokio::spawn(renew(
+            Arc::clone(&registry),
+            Arc::clone(&held),
+            metrics.clone(),
+            stop,
+        ));
+        let mut lock = Self {
             registry,
             held,
             renewing,
+            metrics,
+            state: terms.state,
+            last_delete: None,
             _advisory: advisory,
-        })
+        };
+        // Only now: until the lock was taken it could change.
+        match last_delete::read(&*lock.registry).await {
+            Ok(noted) => lock.last_delete = noted,
+            Err(error) => {
+                lock.give_back().await;
+                return Err(error.into());
+            }
+        }
+        Ok(lock)
+    }
+
+    /// Who was last allowed to delete before this lock was taken. `None` where nobody was.
+    #[must_use]
+    pub fn last_delete(&self) -> Option<&Noted> {
+        self.last_delete.as_ref()
     }
 
     /// Writes the sha256 of the sealed plan into the lock, and how far it may be carried out from now on (R6).
@@ -193,6 +162,19 @@ impl RegistryLock {
     ///
     /// A lock that was lost, or a store that fails.
     pub async fn allow(&self, sealed_plan: Digest, stage: RemovalStage) -> Result<(), LockError> {
+        let (epoch, allowed_before) = {
+            let document = &self.held.lock().await.document;
+            (document.epoch.clone(), document.sealed_plan.is_some())
+        };
+        if !allowed_before {
+            // The lock goes on being renewed meanwhile: this may have to wait for a disk.
+            let last = LastDelete {
+                version: 1,
+                epoch,
+                state: self.state.clone(),
+            };
+            last_delete::write(&*self.registry, &last, self.last_delete.as_ref()).await?;
+        }
         let mut held = self.held.lock().await;
         held.document.sealed_plan = Some(sealed_plan);
         held.document.stage = Some(stage);
@@ -217,6 +199,7 @@ impl RegistryLock {
     /// Gives the lock back, if it is still ours.
     pub async fn give_back(self) {
         self.renewing.abort();
+        self.metrics.lock_given_back();
         let mut held = self.held.lock().await;
         // Written once more, by compare-and-set: only who still owns it may remove it.
         held.document.sealed_plan = None;
@@ -234,7 +217,12 @@ impl RegistryLock {
     }
 }
 
-async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
+async fn renew(
+    registry: Arc<dyn Store>,
+    held: Arc<Mutex<Held>>,
+    metrics: CoordinatorMetrics,
+    stop: CancellationToken,
+) {
     let (lease, workers_elsewhere) = {
         let document = &held.lock().await.document;
         (document.lease(), document.workers_elsewhere)
@@ -251,8 +239,9 @@ async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: Cancellat
             held.document.sealed_plan = None;
         }
         let lapses = held.document.lapses();
+        let asked = clock::monotonic_now();
         match rewrite(&*registry, &mut held).await {
-            Ok(()) => {}
+            Ok(()) => metrics.lock_renewed(asked, lease),
             Err(
                 problem @ (LockError::Lapsed { .. } | LockError::Store(StoreError::ConditionNotMet { .. })),
             ) => {
@@ -260,6 +249,7 @@ async fn renew(registry: Arc<dyn Store>, held: Arc<Mutex<Held>>, stop: Cancellat
                 return stop.cancel();
             }
             Err(problem) => {
+                metrics.lock_renewal_failed();
                 // Whoever deletes looks at the lease itself; here the epoch ends before it has passed.
                 let now = registry.now().await.unwrap_or_else(|_| clock::machine_now());
                 warn!(%problem, %lapses, "the registry's lock could not be renewed");
@@ -361,14 +351,14 @@ async fn remove_own(registry: &dyn Store, key: &str) -> Result<(), String> {
     }
 }
 
-fn held_by(registry: &dyn Store, found: &LockDocument) -> LockError {
+fn held_by(registry: &dyn Store, found: &LockDocument, take_over: TakeOver) -> LockError {
     LockError::Held {
         registry: registry.identity().to_owned(),
         owner: found.owner.clone(),
         run: found.epoch.run.to_string(),
         since: found.since,
         renewed: found.renewed,
-        lapses: found.requests_end(),
+        take_over,
     }
 }
 
@@ -379,27 +369,40 @@ pub fn owner() -> String {
     format!("process {} on {host}", std::process::id())
 }
 
-/// Whether an owner that left its lock, or its workers, may still be at work (R5). With the advisory lock in hand the owner
-/// itself is not.
-fn may_be_at_work(found: &LockDocument, has_advisory: bool, now: jiff::Timestamp) -> bool {
-    (!has_advisory || found.workers_elsewhere) && now < found.requests_end()
+/// Takes the advisory lock, where the store has such a thing.
+async fn lock_advisory(registry: &dyn Store) -> Result<Option<ExclusiveLock>, LockError> {
+    match registry.lock_exclusively(ADVISORY_KEY).await {
+        Err(StoreError::ConditionNotMet { .. }) => Err(match read_lock(registry).await? {
+            Some((document, _)) => {
+                let take_over = match document.workers_elsewhere {
+                    true => TakeOver::OnceDeadAndWorkersEnded,
+                    false => TakeOver::OnceDead,
+                };
+                held_by(registry, &document, take_over)
+            }
+            None => LockError::Busy {
+                registry: registry.identity().to_owned(),
+            },
+        }),
+        result => Ok(result?),
+    }
 }
 
-/// Who may be at work on a registry, without taking its lock. `None` where nobody can be: there is no lock, its owner has
-/// died (on a filesystem), or its lease and its requests have passed.
-///
-/// # Errors
-///
-/// A store that fails, a lock that cannot be read.
-pub async fn owner_of(registry: &dyn Store) -> Result<Option<String>, LockError> {
-    let Some((document, _)) = read_lock(registry).await? else {
-        return Ok(None);
+/// Refuses where an owner that left its lock, or its workers, may still be at work (R5). With the advisory lock in hand the
+/// owner itself is not.
+fn refuse_at_work(
+    registry: &dyn Store,
+    found: &LockDocument,
+    has_advisory: bool,
+    now: Timestamp,
+) -> Result<(), LockError> {
+    let end = found.requests_end();
+    if now >= end || has_advisory && !found.workers_elsewhere {
+        return Ok(());
+    }
+    let take_over = match has_advisory {
+        true => TakeOver::WorkersEndAt(end),
+        false => TakeOver::IfDiedAfter(end),
     };
-    let advisory = match registry.lock_exclusively(ADVISORY_KEY).await {
-        Ok(advisory) => advisory,
-        Err(StoreError::ConditionNotMet { .. }) => return Ok(Some(document.owner)),
-        Err(error) => return Err(error.into()),
-    };
-    let now = registry.now().await?;
-    Ok(may_be_at_work(&document, advisory.is_some(), now).then_some(document.owner))
+    Err(held_by(registry, found, take_over))
 }

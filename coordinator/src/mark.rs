@@ -11,21 +11,28 @@ use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::{Findings, KeyRange, MarkRules, MarkWork, Work};
 
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
 
+/// Ranges that are cut for each worker, so that one with a large one does not keep the others waiting for long. Each costs
+/// two listings at least.
+const RANGES_FOR_A_WORKER: usize = 2;
+/// Ranges that are cut at most where each is listed from the first key on: pages are asked for two and a half times then.
+const MOST_RANGES_FROM_THE_FIRST_KEY: usize = 4;
 /// Folders looked into at once while cutting.
 const FOLDERS_AT_ONCE: usize = 16;
 /// Repositories' folders have names of several parts; deeper than this nothing is cut.
 const DEEPEST_CUT: usize = 4;
 
-/// Cuts the key space into about as many ranges as asked for, of unknown and unequal size.
+/// Cuts the key space into about as many ranges as so many workers need, of unknown and unequal size.
 ///
 /// Asks for the listing of fewer folders than there will be ranges.
 ///
 /// # Errors
 ///
 /// The store's.
-pub async fn cut_ranges(registry: &dyn Store, wanted: usize) -> Result<Vec<KeyRange>, StoreError> {
+pub async fn cut_ranges(registry: &dyn Store, workers: usize) -> Result<Vec<KeyRange>, StoreError> {
+    let wanted = ranges_wanted(workers, registry.starts_listings_anywhere());
     let mut cuts = BTreeSet::new();
     let mut level = vec![REPOSITORIES.to_owned()];
     for _ in 0..DEEPEST_CUT {
@@ -55,6 +62,16 @@ pub async fn cut_ranges(registry: &dyn Store, wanted: usize) -> Result<Vec<KeyRa
     }
     ranges.push(KeyRange { after, to: None });
     Ok(ranges)
+}
+
+/// How many ranges are worth their listings (decision 0010).
+fn ranges_wanted(workers: usize, starts_listings_anywhere: bool) -> usize {
+    let wanted = workers * RANGES_FOR_A_WORKER;
+    if starts_listings_anywhere {
+        wanted
+    } else {
+        wanted.min(MOST_RANGES_FROM_THE_FIRST_KEY)
+    }
 }
 
 /// The folders below one that are parts of repositories' names.
@@ -91,7 +108,7 @@ pub async fn mark(
             }),
         )
     };
-    let stage = progress.stage("mark", ranges.len() as u64, "ranges");
+    let stage = progress.stage(Stage::Mark, ranges.len() as u64, "ranges");
     let first = ranges.into_iter().map(&mut task).collect();
     dispatcher
         .finish_all(first, |done, findings| {
@@ -117,4 +134,16 @@ pub async fn mark(
     // However the tasks were shared out: what follows reads the same.
     marked.sort_by(|a, b| a.range.after.cmp(&b.range.after));
     Ok(marked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_ranges_where_each_is_listed_from_the_first_key() {
+        assert_eq!(ranges_wanted(32, true), 64);
+        assert_eq!(ranges_wanted(32, false), 4);
+        assert_eq!(ranges_wanted(1, false), 2);
+    }
 }

@@ -1,11 +1,13 @@
-//! The run's figures in Prometheus' text format, for a node exporter's textfile collector.
+//! The figures of a finished run in Prometheus' text format, for a node exporter's textfile collector.
 
 use std::fs;
 use std::path::Path;
 
-use prometheus::{Encoder, Gauge, IntGauge, Registry, TextEncoder};
+use hardprune_common::metrics::{gauge, gauge_value, register};
+use prometheus::{Error, Gauge, IntGauge, Registry, TextEncoder};
 
 use crate::error::RunError;
+use crate::metrics::RunFigures;
 use crate::report::{Outcome, Report};
 
 /// Writes the figures; readers see the old file or the new one.
@@ -25,76 +27,114 @@ pub fn write(path: &Path, report: &Report) -> Result<(), RunError> {
         .map_err(output)
 }
 
-fn render(report: &Report) -> Result<Vec<u8>, prometheus::Error> {
+fn render(report: &Report) -> Result<String, Error> {
     let registry = Registry::new();
-    let gauge = |name: &str, help: &str, value: u64| {
-        let gauge = IntGauge::new(format!("hardprune_coordinator_{name}"), help)?;
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        registry.register(Box::new(gauge))
-    };
-    let (blobs, bytes) = (&report.blobs, &report.bytes);
-    gauge("scanned_blobs", "Blobs listed by the latest run.", blobs.scanned)?;
-    gauge(
-        "referenced_blobs",
-        "Blobs that may be referenced.",
-        blobs.referenced,
-    )?;
-    gauge(
-        "young_blobs",
-        "Unreferenced blobs newer than the cutoff.",
-        blobs.young,
-    )?;
-    gauge(
-        "orphaned_blobs",
-        "Unreferenced blobs older than the cutoff.",
-        blobs.orphaned,
-    )?;
-    gauge(
-        "deleted_blobs",
-        "Blobs that the latest run deleted.",
-        blobs.deleted,
-    )?;
-    gauge(
-        "failed_blobs",
-        "Blobs that the store refused to delete.",
-        blobs.failed,
-    )?;
-    gauge("scanned_bytes", "Bytes of all blobs listed.", bytes.scanned)?;
-    gauge("orphaned_bytes", "Bytes of the orphans.", bytes.orphaned)?;
-    gauge(
-        "freed_bytes",
-        "Bytes of the blobs that the latest run deleted.",
-        bytes.freed,
-    )?;
-    gauge("repositories", "Repositories.", report.repositories)?;
-    gauge(
-        "frozen_repositories",
-        "Repositories whose manifests could not all be read.",
-        report.frozen_repositories,
-    )?;
-    gauge(
-        "problems",
-        "Problems found by the latest run.",
-        report.problems.total,
-    )?;
-    gauge(
-        "completed",
-        "Whether the latest run completed.",
-        u64::from(report.outcome == Outcome::Completed),
-    )?;
-    let finished = u64::try_from(report.finished.as_second()).unwrap_or(0);
-    gauge(
-        "finished_timestamp_seconds",
-        "When the latest run ended.",
-        finished,
-    )?;
-    let seconds = Gauge::new(
-        "hardprune_coordinator_run_seconds",
-        "How long the latest run took.",
-    )?;
-    seconds.set(report.seconds.total);
-    registry.register(Box::new(seconds))?;
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    Ok(text)
+    FinishedRunMetrics::register(&registry)?.show(report);
+    TextEncoder::new().encode_to_string(&registry.gather())
+}
+
+/// A whole number of the report.
+struct Figure {
+    name: &'static str,
+    help: &'static str,
+    of: fn(&Report) -> u64,
+}
+
+const FIGURES: [Figure; 11] = [
+    Figure {
+        name: "hardprune_coordinator_scanned_blobs",
+        help: "Blobs listed by the latest run.",
+        of: |report| report.blobs.scanned,
+    },
+    Figure {
+        name: "hardprune_coordinator_referenced_blobs",
+        help: "Blobs that may be referenced.",
+        of: |report| report.blobs.referenced,
+    },
+    Figure {
+        name: "hardprune_coordinator_young_blobs",
+        help: "Unreferenced blobs newer than the cutoff.",
+        of: |report| report.blobs.young,
+    },
+    Figure {
+        name: "hardprune_coordinator_orphaned_blobs",
+        help: "Unreferenced blobs older than the cutoff.",
+        of: |report| report.blobs.orphaned,
+    },
+    Figure {
+        name: "hardprune_coordinator_failed_blobs",
+        help: "Blobs that the store refused to delete.",
+        of: |report| report.blobs.failed,
+    },
+    Figure {
+        name: "hardprune_coordinator_scanned_bytes",
+        help: "Bytes of all blobs listed.",
+        of: |report| report.bytes.scanned,
+    },
+    Figure {
+        name: "hardprune_coordinator_orphaned_bytes",
+        help: "Bytes of the orphans.",
+        of: |report| report.bytes.orphaned,
+    },
+    Figure {
+        name: "hardprune_coordinator_repositories",
+        help: "Repositories.",
+        of: |report| report.repositories,
+    },
+    Figure {
+        name: "hardprune_coordinator_frozen_repositories",
+        help: "Repositories whose manifests could not all be read.",
+        of: |report| report.frozen_repositories,
+    },
+    Figure {
+        name: "hardprune_coordinator_problems",
+        help: "Problems found by the latest run.",
+        of: |report| report.problems.total,
+    },
+    Figure {
+        name: "hardprune_coordinator_completed",
+        help: "Whether the latest run completed.",
+        of: |report| u64::from(report.outcome == Outcome::Completed),
+    },
+];
+
+/// The metrics of `--metrics-file`.
+#[derive(Debug)]
+pub struct FinishedRunMetrics {
+    figures: Vec<IntGauge>,
+    run: RunFigures,
+    seconds: Gauge,
+}
+
+impl FinishedRunMetrics {
+    /// Registers all of them.
+    ///
+    /// # Errors
+    ///
+    /// A name that is taken: they can be registered once in a registry.
+    pub fn register(registry: &Registry) -> Result<Self, Error> {
+        let figures = FIGURES
+            .iter()
+            .map(|figure| gauge(registry, figure.name, figure.help))
+            .collect::<Result<_, _>>()?;
+        let seconds = Gauge::new(
+            "hardprune_coordinator_run_seconds",
+            "How long the latest run took.",
+        )?;
+        Ok(Self {
+            figures,
+            run: RunFigures::register(registry)?,
+            seconds: register(registry, seconds)?,
+        })
+    }
+
+    fn show(&self, report: &Report) {
+        for (gauge, figure) in self.figures.iter().zip(&FIGURES) {
+            gauge.set(gauge_value((figure.of)(report)));
+        }
+        self.run.deleted_blobs.set(gauge_value(report.blobs.deleted));
+        self.run.freed_bytes.set(gauge_value(report.bytes.freed));
+        self.run.ended(report.finished);
+        self.seconds.set(report.seconds.total);
+    }
 }

@@ -96,6 +96,32 @@ pub fn named_state(name: &str, options: &OpenOptions) -> Result<StateStore, RunE
     open_state(&location, options)
 }
 
+/// Opens the state store of this identity, where it is the same from here. Makes no folder.
+///
+/// # Errors
+///
+/// One that cannot be opened, or is another from here.
+pub fn state_of(identity: &str) -> Result<StateStore, RunError> {
+    let state = open_state(
+        &StorageLocation::parse(storage_of(identity))?,
+        &OpenOptions::default(),
+    )?;
+    if state.identity() != identity {
+        let found = state.identity();
+        return Err(RunError::Usage(format!("from here it is {found}")));
+    }
+    Ok(state)
+}
+
+/// A store as it is named on a command line: the identity of one in a bucket may also say at which server.
+#[must_use]
+pub fn storage_of(identity: &str) -> &str {
+    match identity.split_once(" at ") {
+        Some((storage, _)) if storage.contains("://") => storage,
+        _ => identity,
+    }
+}
+
 /// Opens the user's own state folder: `$XDG_STATE_HOME`, or `~/.local/state`.
 ///
 /// # Errors

@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use hardprune_common::digest::Digest;
-use hardprune_common::removal::{Removal, RemovalKind};
+use hardprune_common::removal::Removal;
 use hardprune_common::seal::PlanDocument;
-use hardprune_common::state::{FileRef, StateError, StateStore};
+use hardprune_common::state::{FileRef, StateStore};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::accounts::LinkCounts;
 use crate::error::RunError;
 
 /// Files that were asked for.
@@ -118,29 +117,6 @@ impl Outputs {
 
 fn parts(plan: &PlanDocument) -> impl Iterator<Item = &FileRef> {
     plan.shards.iter().flat_map(|shard| &shard.findings.parts)
-}
-
-/// Counts the links that a plan would remove.
-///
-/// # Errors
-///
-/// A plan that cannot be read.
-pub async fn planned_links(state: &StateStore, plan: &PlanDocument) -> Result<LinkCounts, StateError> {
-    let mut links = LinkCounts {
-        layer: plan.dangling_links(),
-        ..LinkCounts::default()
-    };
-    for file in &plan.unlink {
-        for removal in state.read_lines::<Removal>(file).await? {
-            match removal.kind {
-                RemovalKind::LayerLink => links.layer += 1,
-                RemovalKind::RevisionLink | RemovalKind::SignatureLink => links.revision += 1,
-                RemovalKind::TagIndexEntry | RemovalKind::TagCurrent => links.tag += 1,
-                RemovalKind::UploadFile | RemovalKind::Blob => {}
-            }
-        }
-    }
-    Ok(links)
 }
 
 /// Takes JSON lines. The first failure is kept until the end: it must not keep a run from closing its books.

@@ -5,6 +5,7 @@ use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::task::{Findings, PlanWork, Scope, Work};
 
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
 use crate::reviewed::ReviewedPlan;
 
@@ -60,7 +61,7 @@ pub async fn plan(
         };
         tasks.push((format!("plan-stray-{number}"), Work::Plan(work)));
     }
-    let stage = progress.stage("plan", tasks.len() as u64, "shards");
+    let stage = progress.stage(Stage::Plan, tasks.len() as u64, "shards");
     let mut shards = Vec::new();
     dispatcher
         .finish_all(tasks, |task, findings| {

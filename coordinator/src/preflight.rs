@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt;
 use hardprune_common::layout::{BLOBS, LOCKFILES, REPOSITORIES, ROOT};
+use hardprune_common::store::location::NAMELESS_FOLDER;
 use hardprune_common::store::{ListRange, Store, StoreError};
 
 /// Why a registry is not touched.
@@ -32,7 +33,7 @@ pub enum PreflightError {
     Store(#[from] StoreError),
 }
 
-/// Looks at a registry's storage.
+/// Looks at a registry's storage, and asks whether it keeps what is deleted.
 ///
 /// # Errors
 ///
@@ -47,6 +48,10 @@ pub async fn preflight(registry: &dyn Store) -> Result<(), PreflightError> {
             .any(|folder| folder == "registry/" || folder == "v2/" || folder == "blobs/")
         {
             ": this looks like a folder inside one, go up".to_owned()
+        } else if top.iter().any(|folder| folder == NAMELESS_FOLDER) {
+            ". Distribution 2.x on Azure begins its keys with a `/`: name such storage with two slashes at its end, \
+             az://CONTAINER//"
+                .to_owned()
         } else {
             String::new()
         };
@@ -63,6 +68,7 @@ pub async fn preflight(registry: &dyn Store) -> Result<(), PreflightError> {
             });
         }
     }
+    registry.ask_versioning().await;
     Ok(())
 }
 

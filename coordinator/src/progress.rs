@@ -1,4 +1,4 @@
-//! Progress: bars on a terminal, plain lines otherwise, on standard error; and a board that others may read it from.
+//! Progress: bars on a terminal, plain lines otherwise, on standard error; metrics; and a board that others may read it from.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
+use hardprune_common::metrics::Label;
 use hardprune_common::nats::RunProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::human::bytes;
+use crate::metrics::{CoordinatorMetrics, Stage};
 
-/// The stage whose items and bytes are deleted blobs.
-pub const SWEEP: &str = "sweep";
 /// How often a plain line is written at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often a bar is drawn at least.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the run is, for others to read.
 #[derive(Debug, Default)]
@@ -24,7 +26,6 @@ pub struct Board(Mutex<Posted>);
 struct Posted {
     progress: RunProgress,
     began: Option<Instant>,
-    pending_tasks: u64,
 }
 
 impl Board {
@@ -39,20 +40,9 @@ impl Board {
         progress
     }
 
-    /// Tasks that no worker of another process has in hand yet, when they were last counted.
-    #[must_use]
-    pub fn pending_tasks(&self) -> u64 {
-        self.lock().pending_tasks
-    }
-
     /// So many workers of other processes are there.
     pub fn workers_alive(&self, workers: u64) {
         self.lock().progress.workers = workers;
-    }
-
-    /// So many tasks are in no worker's hand yet.
-    pub fn tasks_pending(&self, tasks: u64) {
-        self.lock().pending_tasks = tasks;
     }
 
     fn begin(&self, name: &str, total: u64, unit: &str) {
@@ -74,14 +64,14 @@ impl Board {
 pub struct Progress {
     bars: MultiProgress,
     on_terminal: bool,
-    quiet: bool,
     board: Arc<Board>,
+    metrics: CoordinatorMetrics,
 }
 
 impl Progress {
     /// Shows progress on standard error: bars if it is a terminal.
     #[must_use]
-    pub fn on_standard_error() -> Self {
+    pub fn on_standard_error(metrics: CoordinatorMetrics) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let target = if on_terminal {
             ProgressDrawTarget::stderr()
@@ -91,19 +81,8 @@ impl Progress {
         Self {
             bars: MultiProgress::with_draw_target(target),
             on_terminal,
-            quiet: false,
             board: Arc::default(),
-        }
-    }
-
-    /// Shows nothing.
-    #[must_use]
-    pub fn hidden() -> Self {
-        Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
-            on_terminal: false,
-            quiet: true,
-            board: Arc::default(),
+            metrics,
         }
     }
 
@@ -115,9 +94,6 @@ impl Progress {
 
     /// Writes a line, above the bars where there are any.
     pub fn say(&self, line: &str) {
-        if self.quiet {
-            return;
-        }
         if self.on_terminal {
             // A terminal that cannot be written to loses a line of progress, nothing else.
             let _ = self.bars.println(line);
@@ -126,21 +102,42 @@ impl Progress {
         }
     }
 
+    /// What else is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &CoordinatorMetrics {
+        &self.metrics
+    }
+
+    /// Begins a stage that has no pieces.
+    pub fn enter(&self, stage: Stage) {
+        self.board.begin(stage.value(), 0, "");
+        self.metrics.enter(stage);
+    }
+
     /// Begins a stage of so many pieces.
     #[must_use]
-    pub fn stage(&self, name: &'static str, pieces: u64, unit: &'static str) -> StageProgress<'_> {
+    pub fn stage(&self, stage: Stage, pieces: u64, unit: &'static str) -> StageProgress<'_> {
+        let name = stage.value();
+        self.metrics.enter(stage);
+        self.metrics.tasks_published(stage, pieces);
         let bar = self.bars.add(ProgressBar::new(pieces));
-        let template =
-            format!("{{prefix:>7}} {{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})");
+        // The bar takes what room there is: a line that is too long for the terminal cannot be drawn over.
+        let template = format!(
+            "{{prefix:>7}} {{wide_bar}} {{pos}}/{{len}} {unit}  {{msg}}  {{elapsed}} (left: {{eta}})"
+        );
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_prefix(name);
+        if self.on_terminal {
+            // The clock goes on while no piece ends.
+            bar.enable_steady_tick(REDRAW_EVERY);
+        }
         self.board.begin(name, pieces, unit);
         let now = clock::monotonic_now();
         StageProgress {
             progress: self,
-            name,
+            stage,
             unit,
             bar,
             sums: Mutex::new(Sums {
@@ -186,7 +183,7 @@ impl Sums {
 #[derive(Debug)]
 pub struct StageProgress<'p> {
     progress: &'p Progress,
-    name: &'static str,
+    stage: Stage,
     unit: &'static str,
     bar: ProgressBar,
     sums: Mutex<Sums>,
@@ -197,6 +194,7 @@ impl StageProgress<'_> {
     pub fn more(&self, pieces: u64) {
         self.bar.inc_length(pieces);
         self.progress.board.lock().progress.total += pieces;
+        self.progress.metrics.tasks_published(self.stage, pieces);
     }
 
     /// Pieces are done; in them were so many items and bytes.
@@ -210,18 +208,18 @@ impl StageProgress<'_> {
             0 => sums.rate(),
             workers => format!("{}, {workers} workers", sums.rate()),
         };
-        self.bar.set_message(message);
         if !self.progress.on_terminal && clock::since(sums.last_line) >= LINE_EVERY {
             sums.last_line = clock::monotonic_now();
             let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
             let line = format!(
-                "{}: {position} of {length} {}, {}",
-                self.name,
+                "{}: {position} of {length} {}, {message}, {} s left",
+                self.stage.value(),
                 self.unit,
-                sums.rate()
+                self.bar.eta().as_secs()
             );
             self.progress.say(&line);
         }
+        self.bar.set_message(message);
     }
 
     /// Posts what is done on the board. Returns how many workers of other processes there are.
@@ -231,9 +229,14 @@ impl StageProgress<'_> {
         progress.done += pieces;
         progress.items += items;
         progress.bytes += bytes;
-        if self.name == SWEEP {
+        let metrics = &self.progress.metrics;
+        for _ in 0..pieces {
+            metrics.task_finished(self.stage);
+        }
+        if self.stage == Stage::Sweep {
             progress.deleted_blobs += items;
             progress.freed_bytes += bytes;
+            metrics.set_deleted(progress.deleted_blobs, progress.freed_bytes);
         }
         progress.workers
     }
@@ -246,7 +249,7 @@ impl StageProgress<'_> {
         {
             let line = format!(
                 "{}: {} {} in {:.1} s, {}",
-                self.name,
+                self.stage.value(),
                 self.bar.position(),
                 self.unit,
                 clock::since(sums.began).as_secs_f64(),

@@ -23,8 +23,9 @@ use crate::progress::Progress;
 use crate::registry_config::{DescriptorCache, RegistryStorage};
 use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
-use crate::run::Run;
+use crate::run::{Ended, Run};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
+use crate::serve_metrics::Metrics;
 use crate::transport::Elsewhere;
 use crate::{metrics_file, print, signals};
 
@@ -49,7 +50,7 @@ pub struct DeleteChoices {
 ///
 /// # Errors
 ///
-/// What ended the run before there was anything to report.
+/// What ended the run before it deleted anything.
 pub async fn prune(
     mode: Mode,
     args: RunArgs,
@@ -70,6 +71,8 @@ pub async fn prune(
         metrics: args.metrics_file.clone(),
     };
     outputs.prepare()?;
+    let metrics = Metrics::register()?;
+    let readiness = metrics.serve(args.health_addr).await?;
     let stop = signals::stop_on_signal()?;
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
@@ -83,7 +86,7 @@ pub async fn prune(
         (None, Mode::Delete) => named.open_state()?,
     };
 
-    let record = match choices.resume {
+    let mut record = match choices.resume {
         Some(resume) => resumed_record(&state, &*registry, resume).await?,
         None => new_record(mode, &args, choices, &*registry).await?,
     };
@@ -92,13 +95,11 @@ pub async fn prune(
         None if mode == Mode::Delete => note_where(record.run, &named.location.display()).await,
         None => {}
     }
-    let progress = Progress::on_standard_error();
+    metrics.coordinator.count_requests_of(&registry);
+    let progress = Progress::on_standard_error(metrics.coordinator.clone());
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let deadline = watch_deadline(&args, &progress, &stop)?;
-    let reviewed = match record.options.plan {
-        Some(plan) => Some(ReviewedPlan::take_over(&state, &*registry, record.run, plan).await?),
-        None => None,
-    };
+    let reviewed = ReviewedPlan::of_run(&state, &*registry, &mut record).await?;
     let run = Run {
         workers: WORKERS.min(concurrency.into()),
         reads_in_flight: if named.is_folder() {
@@ -117,9 +118,25 @@ pub async fn prune(
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,
         progress,
+        worker_metrics: metrics.worker.clone(),
         stop,
     };
-    let (report, status) = run.execute().await?;
+    readiness.set_ready();
+    let Ended {
+        report,
+        status,
+        error,
+    } = run.execute().await?;
+    if let Some(error) = error {
+        // Who reads JSON reads it of every run that there was.
+        if args.output == OutputFormat::Json
+            && let Err(unprinted) = print_report(&report, args.output, &delete_command(arguments))
+        {
+            eprintln!("hardprune: {unprinted}");
+        }
+        return Err(error);
+    }
+    metrics.coordinator.run_ended(report.finished, status);
     let written = match &outputs.metrics {
         Some(path) => metrics_file::write(path, &report),
         None => Ok(()),
@@ -236,6 +253,7 @@ async fn new_record(
         options,
         started: registry.now().await?,
         shard_digits: None,
+        reviewed_plan: None,
         epochs: Vec::new(),
         ended: false,
     })

@@ -1,23 +1,20 @@
 //! The run's report: one JSON document (schema: `docs/report.schema.json`), and the lines that operators know from
 //! OpenShift's hard prune.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use hardprune_common::problem::{Problem, ProblemKind};
+use hardprune_common::problem::Problem;
 use hardprune_common::run::RunId;
 use hardprune_common::seal::{MarkDocument, PlanDocument};
-use hardprune_common::store::RequestCounts;
+use hardprune_common::store::{RequestCounts, Versioning};
 use hardprune_common::task::ManifestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
 use crate::human;
+pub use crate::problems::Problems;
 use crate::run_record::{Mode, RunOptions, RunRecord};
-
-/// Problems that the report itself holds; all of them are in the state store.
-pub const FIRST_PROBLEMS: usize = 20;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +75,7 @@ pub struct ByteCounts {
     pub young: u64,
     /// Of the blobs that this run's deletes removed, each digest counted once.
     pub freed: u64,
-    /// Of the blobs that its deletes only hid, because the bucket keeps versions.
+    /// Of the blobs that its deletes only hid, because the bucket keeps versions, or for a while what is deleted.
     pub hidden: u64,
     /// Of abandoned uploads that went, or would go.
     pub uploads: u64,
@@ -112,17 +109,6 @@ pub struct Seconds {
     pub sweep: f64,
     /// From start to end.
     pub total: f64,
-}
-
-/// What was found wrong.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problems {
-    /// How many.
-    pub total: u64,
-    /// By kind.
-    pub by_kind: BTreeMap<ProblemKind, u64>,
-    /// The first ones.
-    pub first: Vec<Problem>,
 }
 
 /// The run's report. Fields are added, never changed.
@@ -166,6 +152,9 @@ pub struct Report {
     pub blobs: BlobCounts,
     /// Bytes.
     pub bytes: ByteCounts,
+    /// Whether the storage keeps what is deleted.
+    #[serde(default)]
+    pub versioning: Versioning,
     /// Links that are gone; in a check, that would go.
     pub links: LinkCounts,
     /// The filters.
@@ -209,6 +198,7 @@ impl Report {
             references: 0,
             blobs: BlobCounts::default(),
             bytes: ByteCounts::default(),
+            versioning: Versioning::NotSeen,
             links: LinkCounts::default(),
             filter: FilterFigures {
                 false_positive_rate: record.options.false_positive_rate,
@@ -248,8 +238,7 @@ impl Report {
             self.blobs.unrecognized_keys += findings.unrecognized_keys;
             self.bytes.uploads += findings.upload_bytes;
             for (kind, count) in &findings.problem_counts {
-                *self.problems.by_kind.entry(*kind).or_default() += count;
-                self.problems.total += count;
+                self.problems.count(*kind, *count);
             }
         }
         self.filter.items = mark.filters.iter().map(|filter| filter.filter.items).sum();
@@ -293,22 +282,21 @@ impl Report {
         }
         self.links = accounts.links;
         self.bytes.uploads = accounts.upload_bytes;
-        self.add_problems(&accounts.problems);
+        self.problems.add_all(&accounts.problems);
     }
 
     /// Takes in problems that no mark counted.
     pub fn add_problems(&mut self, problems: &[Problem]) {
         for problem in problems {
-            *self.problems.by_kind.entry(problem.kind).or_default() += 1;
-            self.problems.total += 1;
+            self.problems.add(problem);
         }
-        self.add_first(problems);
     }
 
     /// Shows problems that a mark has counted.
     pub fn add_first(&mut self, problems: &[Problem]) {
-        let room = FIRST_PROBLEMS.saturating_sub(self.problems.first.len());
-        self.problems.first.extend(problems.iter().take(room).cloned());
+        for problem in problems {
+            self.problems.show(problem);
+        }
     }
 
     /// The report for people, without the closing lines.
@@ -320,6 +308,9 @@ impl Report {
             let _ = writeln!(text, "{name:<22}{value}");
         };
         line("run", format!("{} ({})", self.run, outcome_in_words(self)));
+        if let Some(error) = &self.error {
+            line("error", human::printable(error));
+        }
         line("registry", self.registry.clone());
         let frozen = match self.frozen_repositories {
             0 => String::new(),
@@ -373,7 +364,18 @@ impl Report {
             let hidden = human::bytes(self.bytes.hidden);
             line(
                 "hidden, not freed",
-                format!("{hidden} (the bucket keeps versions)"),
+                match self.versioning {
+                    Versioning::KeptForAWhile => {
+                        format!("{hidden} (the storage keeps what is deleted for a while: soft delete)")
+                    }
+                    _ => format!("{hidden} (the bucket keeps versions)"),
+                },
+            );
+        }
+        if self.versioning == Versioning::Unknown {
+            line(
+                "versions",
+                "not known whether the bucket keeps what is deleted; freed may mean: freed later".to_owned(),
             );
         }
         if self.blobs.unrecognized_keys > 0 {
@@ -400,16 +402,19 @@ impl Report {
                     .digest
                     .map(|digest| format!(" {digest}"))
                     .unwrap_or_default();
-                let _ = writeln!(text, "  {place}{digest}: {}: {}", problem.kind, problem.message);
+                let line = format!("{place}{digest}: {}: {}", problem.kind, problem.message);
+                let _ = writeln!(text, "  {}", human::printable(&line));
             }
         }
         text
     }
 
-    /// The lines that operators and their scripts know. `command` is what would do what a check only says.
+    /// The lines that operators and their scripts know. `command` is what would do what a check only says. A check that did
+    /// not come to its end has nothing to say.
     #[must_use]
     pub fn closing_lines(&self, command: &str) -> String {
         match self.mode {
+            Mode::Check if self.outcome != Outcome::Completed => String::new(),
             Mode::Check => format!(
                 "Would delete {} blobs\nWould free up {} of disk space\nUse `{command}` to delete them\n",
                 self.blobs.orphaned,
@@ -428,7 +433,8 @@ fn outcome_in_words(report: &Report) -> &'static str {
     match (report.outcome, report.mode) {
         (Outcome::Completed, Mode::Check) => "check, completed",
         (Outcome::Completed, Mode::Delete) => "delete, completed",
-        (Outcome::Stopped, _) => "stopped; continue with --resume",
+        (Outcome::Stopped, Mode::Check) => "check, stopped before its end",
+        (Outcome::Stopped, Mode::Delete) => "stopped; continue with --resume",
         (Outcome::Refused, _) => "refused, nothing deleted",
         (Outcome::Failed, _) => "failed, nothing deleted",
     }

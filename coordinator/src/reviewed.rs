@@ -1,4 +1,7 @@
 //! The plan of a reviewed check, for the run that carries it out (`delete --plan RUN`): what it does not name stays.
+//!
+//! Its files are copied into the run's own state, where the workers look, and the copied plan's sha256 stands in the run's
+//! record: a run that goes on needs nothing of the check any more.
 
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{PlanDocument, plan_key};
@@ -9,6 +12,7 @@ use hardprune_common::task::Scope;
 use crate::error::RunError;
 use crate::open_stores::user_state;
 use crate::prune::load_record;
+use crate::run_record::RunRecord;
 
 /// A reviewed plan whose files lie in the state of the run that carries it out, where the workers look.
 #[derive(Debug)]
@@ -19,17 +23,48 @@ pub struct ReviewedPlan {
 }
 
 impl ReviewedPlan {
-    /// Finds the plan of the check `reviewed`, and copies its files into the state of `run`.
+    /// Opens the reviewed plan that a run is to carry out, if it is to carry one out: its own copy where it has one, and else
+    /// the check's, of which it makes that copy and notes it in the run's record.
     ///
     /// # Errors
     ///
-    /// No such check, one of another registry, one that did not come to a sealed plan; state stores that fail.
-    pub async fn take_over(
+    /// A copy that has changed; no such check, one of another registry, one that did not come to a sealed plan; state stores
+    /// that fail.
+    pub async fn of_run(
         state: &StateStore,
         registry: &dyn Store,
-        run: RunId,
+        record: &mut RunRecord,
+    ) -> Result<Option<Self>, RunError> {
+        let Some(reviewed) = record.options.plan else {
+            return Ok(None);
+        };
+        let folder = format!("{}reviewed/", run_folder(record.run));
+        let document = match record.reviewed_plan {
+            Some(sha256) => state.read_sealed(&copy_key(&folder), sha256).await?,
+            None => {
+                let document = Self::take_over(state, registry, &folder, reviewed).await?;
+                let copy = state.write_json(&copy_key(&folder), &document).await?;
+                record.reviewed_plan = Some(copy.sha256);
+                document
+            }
+        };
+        let unlink = state
+            .write_lines(&format!("{folder}unlink.jsonl"), &document.unlink)
+            .await?;
+        Ok(Some(Self {
+            folder,
+            document,
+            unlink,
+        }))
+    }
+
+    /// Finds the plan of the check `reviewed`, and copies its files into `folder`.
+    async fn take_over(
+        state: &StateStore,
+        registry: &dyn Store,
+        folder: &str,
         reviewed: RunId,
-    ) -> Result<Self, RunError> {
+    ) -> Result<PlanDocument, RunError> {
         let mut source = state.clone();
         let record = match load_record(state, reviewed).await {
             Err(RunError::NoSuchRun { .. }) => {
@@ -55,22 +90,11 @@ impl ReviewedPlan {
                 "run {reviewed} has no sealed plan: it did not get that far"
             )));
         };
-        let file = FileRef {
-            key: plan_key(&Epoch {
-                run: reviewed,
-                number,
-            }),
-            sha256,
-            size: 0,
-            items: 1,
-        };
-        let bytes = source.read(&file).await?;
-        let mut document: PlanDocument =
-            serde_json::from_slice(&bytes).map_err(|error| StateError::Format {
-                key: file.key,
-                problem: error.to_string(),
-            })?;
-        let folder = format!("{}reviewed/", run_folder(run));
+        let key = plan_key(&Epoch {
+            run: reviewed,
+            number,
+        });
+        let mut document: PlanDocument = source.read_sealed(&key, sha256).await?;
         let shards = document.shards.iter_mut();
         let files = document
             .unlink
@@ -83,14 +107,7 @@ impl ReviewedPlan {
                 .write(&format!("{folder}{place}.jsonl"), bytes, file.items)
                 .await?;
         }
-        let unlink = state
-            .write_lines(&format!("{folder}unlink.jsonl"), &document.unlink)
-            .await?;
-        Ok(Self {
-            folder,
-            document,
-            unlink,
-        })
+        Ok(document)
     }
 
     /// The plan.
@@ -122,4 +139,8 @@ impl ReviewedPlan {
             .write_lines(&format!("{}{task}.jsonl", self.folder), &parts)
             .await
     }
+}
+
+fn copy_key(folder: &str) -> String {
+    format!("{folder}plan.json")
 }

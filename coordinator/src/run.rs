@@ -10,10 +10,11 @@ use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
-use hardprune_common::seal::{MarkedRange, PlanDocument, SealedMark, SealedPlan};
-use hardprune_common::state::StateStore;
+use hardprune_common::seal::{MarkedRange, SealedMark, SealedPlan};
+use hardprune_common::state::{StateError, StateStore, epoch_folder};
 use hardprune_common::store::{Store, Versioning};
 use hardprune_common::task::MarkRules;
+use hardprune_worker::metrics::WorkerMetrics;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -23,9 +24,11 @@ use crate::books;
 use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::human;
+use crate::failed_removals::write_failed_removals;
 use crate::lock_registry::{LockTerms, RegistryLock};
+use crate::metrics::Stage;
 use crate::outputs::Outputs;
+use crate::planned::Planned;
 use crate::progress::Progress;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
@@ -37,10 +40,6 @@ use crate::sweep::sweep;
 use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
 use crate::{mark, plan, retention, settle};
-
-/// Ranges that are cut for each worker, so that one with a large one does not keep the others waiting for long. Each costs
-/// two listings at least.
-const RANGES_FOR_A_WORKER: usize = 2;
 
 /// What a run works with.
 #[derive(Debug)]
@@ -71,8 +70,21 @@ pub struct Run {
     pub keep_runs: usize,
     /// Where progress is shown.
     pub progress: Progress,
+    /// What the workers of this process count, where they do the tasks.
+    pub worker_metrics: WorkerMetrics,
     /// Ends the run.
     pub stop: CancellationToken,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its report.
+    pub report: Report,
+    /// The exit status that goes with it.
+    pub status: ExitStatus,
+    /// What ended it, where it had deleted nothing: a failure, a guard, a stop.
+    pub error: Option<RunError>,
 }
 
 /// What came of an epoch as far as it got.
@@ -96,8 +108,8 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// What ended it before there was anything to report.
-    pub async fn execute(mut self) -> Result<(Report, ExitStatus), RunError> {
+    /// What ended it before there was a run, or kept its report from being made.
+    pub async fn execute(mut self) -> Result<Ended, RunError> {
         let began = clock::monotonic_now();
         let now = self.registry.now().await?;
         let epoch = self.record.begin_epoch(now);
@@ -108,8 +120,10 @@ impl Run {
                 let terms = LockTerms {
                     lease: self.lease,
                     workers_elsewhere: self.elsewhere.is_some(),
+                    state: self.state.identity().to_owned(),
                 };
-                Some(RegistryLock::take(registry, &epoch, terms, self.stop.clone()).await?)
+                let metrics = self.progress.metrics().clone();
+                Some(RegistryLock::take(registry, &epoch, terms, metrics, self.stop.clone()).await?)
             }
         };
         let result = self.epoch(&epoch, lock.as_ref(), began).await;
@@ -127,29 +141,44 @@ impl Run {
         epoch: &Epoch,
         lock: Option<&RegistryLock>,
         began: Instant,
-    ) -> Result<(Report, ExitStatus), RunError> {
+    ) -> Result<Ended, RunError> {
         self.record.save(&self.state).await?;
+        let mut found = Found::default();
+        let (transport, result) = match self.begin(epoch, lock).await {
+            Ok(transport) => {
+                let result = self.stages(epoch, lock, &transport, &mut found).await;
+                (Some(transport), result)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        found.seconds.total = clock::since(began).as_secs_f64();
+        let ended = self.finish(found, result).await;
+        let outcome = ended
+            .as_ref()
+            .map_or(Outcome::Failed, |ended| ended.report.outcome);
+        if let Some(transport) = transport {
+            transport
+                .end(outcome, self.progress.board(), self.stop.clone())
+                .await;
+        }
+        ended
+    }
+
+    /// Settles what is left of earlier epochs and runs, and opens the queue.
+    async fn begin(&self, epoch: &Epoch, lock: Option<&RegistryLock>) -> Result<Transport, RunError> {
         if epoch.number > 1 {
             // R5: with the lock in hand no request of an earlier epoch is under way any more.
             let settled = books::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
-            info!(settled, "open batches of earlier epochs are settled");
+            info!(settled.batches, "open batches of earlier epochs are settled");
+            if let Some(line) = settled.describe_unattributed() {
+                self.progress.say(&line);
+            }
         }
-        if lock.is_some() {
-            // As long as what they left open is there, or gone by them: after this run nobody could tell.
-            settle::settle_dead_runs(self).await;
+        if let Some(lock) = lock {
+            // As long as what it left open is there, or gone by it: after this run nobody could tell.
+            settle::settle_last_delete(self, lock.last_delete()).await;
         }
-        let transport = Transport::open(self, epoch).await?;
-        let mut found = Found::default();
-        let result = self.stages(epoch, lock, &transport, &mut found).await;
-        found.seconds.total = clock::since(began).as_secs_f64();
-        let finished = self.finish(found, result).await;
-        let outcome = finished
-            .as_ref()
-            .map_or(Outcome::Failed, |(report, _)| report.outcome);
-        transport
-            .end(outcome, self.progress.board(), self.stop.clone())
-            .await;
-        finished
+        Transport::open(self, epoch).await
     }
 
     /// The stages, in the order of the data.
@@ -164,7 +193,13 @@ impl Run {
             self.registry.identity().to_owned(),
             self.state.identity().to_owned(),
         );
-        let dispatcher = Dispatcher::new(transport.publisher(), epoch.clone(), stores, self.stop.clone());
+        let dispatcher = Dispatcher::new(
+            transport.publisher(),
+            epoch.clone(),
+            stores,
+            self.stop.clone(),
+            self.progress.metrics().clone(),
+        );
         let result = self.stages_of(epoch, lock, &dispatcher, found).await;
         if let Some(lock) = lock
             && dispatcher.may_be_at_work()
@@ -186,7 +221,7 @@ impl Run {
         self.refuse_versioned()?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
-        let ranges = mark::cut_ranges(&*self.registry, self.workers * RANGES_FOR_A_WORKER).await?;
+        let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
         let marked = mark::mark(dispatcher, ranges, &rules, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
         info!(
@@ -199,6 +234,7 @@ impl Run {
         self.refuse_versioned()?;
 
         let stage = clock::monotonic_now();
+        self.progress.enter(Stage::Seal);
         let options = SealOptions {
             epoch: epoch.clone(),
             cutoff: rules.cutoff,
@@ -241,7 +277,10 @@ impl Run {
                 .await?;
             return Ok(());
         };
-        self.say_what_will_go(sealed_plan.document());
+        // R7: `delete` says what it will do before it does it.
+        let plan = sealed_plan.document();
+        let planned = Planned::read(&self.state, plan).await?;
+        self.progress.say(&planned.announcement(plan));
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }
@@ -347,29 +386,13 @@ impl Run {
         Ok(())
     }
 
-    /// R7: `delete` says what it will do before it does it.
-    fn say_what_will_go(&self, plan: &PlanDocument) {
-        let totals = &plan.totals;
-        let going = totals.orphaned - totals.not_reviewed;
-        let line = format!(
-            "will delete {going} of {} blobs and {} dangling layer links; all orphans together have {}",
-            totals.scanned,
-            plan.dangling_links(),
-            human::bytes(totals.orphaned_bytes)
-        );
-        self.progress.say(&line);
-    }
-
-    async fn finish(
-        &mut self,
-        found: Found,
-        result: Result<(), RunError>,
-    ) -> Result<(Report, ExitStatus), RunError> {
+    async fn finish(&mut self, found: Found, result: Result<(), RunError>) -> Result<Ended, RunError> {
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.requests = self.registry.requests().plus(found.tally.requests);
             latest.workers = found.tally.workers.len() as u64;
         }
         let begun = self.record.deletes_begun();
+        self.progress.enter(Stage::Settle);
         let settled = if begun {
             Some(settle::settle(self).await?)
         } else {
@@ -383,7 +406,8 @@ impl Run {
                 let status = error.exit_status();
                 let outcome = match status {
                     ExitStatus::Refused => Outcome::Refused,
-                    _ if error.is_stop() => Outcome::Stopped,
+                    // A task that is withdrawn because the run stops may be heard of before the stop is.
+                    _ if error.is_stop() || self.stop.is_cancelled() => Outcome::Stopped,
                     _ => Outcome::Failed,
                 };
                 (outcome, status)
@@ -394,24 +418,64 @@ impl Run {
                 self.progress.say(&error.to_string());
                 status = status.at_best_partly();
             }
+            self.progress
+                .metrics()
+                .set_deleted(settled.accounts.deleted_blobs, settled.accounts.freed_bytes);
             settled.accounts
         });
+        let refused = accounts
+            .as_ref()
+            .is_some_and(|accounts| accounts.problems.total > 0);
+        if let Err(error) = self.write_problems(refused, &found.problems).await {
+            self.progress
+                .say(&format!("not every problem could be written down: {error}"));
+        }
         self.record.ended = !matches!(outcome, Outcome::Stopped);
         let error = result.err();
-        let saved = self.report(&found, outcome, accounts, error.as_ref()).await;
+        let report = self.report(&found, outcome, accounts, error.as_ref()).await;
+        let saved = match &report {
+            Ok(report) => settle::save(self, report).await,
+            Err(_) => Ok(()),
+        };
         retention::tidy_up(&self.state, &self.record, self.keep_runs).await;
-        match error {
+        match (error, report) {
             // What ended the run is what the user must hear, whether or not it could be written down.
-            Some(error) if !begun => Err(error),
-            Some(error) => {
-                self.progress.say(&format!("stopped: {error}"));
-                Ok((saved?, status))
+            (Some(error), Err(_)) if !begun => Err(error),
+            (error @ Some(_), Ok(report)) if !begun => Ok(Ended {
+                report,
+                status,
+                error,
+            }),
+            (error, report) => {
+                if let Some(error) = error {
+                    self.progress.say(&format!("stopped: {error}"));
+                }
+                saved?;
+                Ok(Ended {
+                    report: report?,
+                    status,
+                    error: None,
+                })
             }
-            None => Ok((saved?, status)),
         }
     }
 
-    /// Makes the report and writes it, with the record, into the state store.
+    /// Writes what no mark has written down: removals that the store refused, where there are any, and tasks that failed.
+    async fn write_problems(&self, refused: bool, of_tasks: &[Problem]) -> Result<(), StateError> {
+        if refused {
+            write_failed_removals(&self.state, &self.record).await?;
+        }
+        if !of_tasks.is_empty() {
+            let key = format!(
+                "{}problems/tasks.problems.jsonl",
+                epoch_folder(&self.record.epoch())
+            );
+            self.state.write_lines(&key, of_tasks).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the report.
     async fn report(
         &self,
         found: &Found,
@@ -424,7 +488,6 @@ impl Run {
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
         report.error = error.map(ToString::to_string);
-        settle::save(self, &report).await?;
         Ok(report)
     }
 }

@@ -88,6 +88,9 @@ pub struct RunRecord {
     pub started: Timestamp,
     /// How shards are cut in all its epochs, once that is known.
     pub shard_digits: Option<ShardDigits>,
+    /// The sha256 of its copy of the reviewed plan that it carries out, where it does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reviewed_plan: Option<Digest>,
     /// Its epochs.
     pub epochs: Vec<EpochRecord>,
     /// Whether it is over: a run that is not can be resumed.

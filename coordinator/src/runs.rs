@@ -13,8 +13,9 @@ use crate::books::settle_open_batches;
 use crate::cli::{RegistryArgs, RunsArgs, RunsCommand, RunsListArgs, RunsPlace, RunsShowArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
-use crate::outputs::planned_links;
+use crate::lock_registry::NobodyAtWork;
+use crate::open_stores::{NamedRegistry, named_state, noted_states, storage_of, user_state};
+use crate::planned::planned_links;
 use crate::prune::{load_record, print_report, quoted};
 use crate::report::{Outcome, Report};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
@@ -51,7 +52,13 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
 async fn list(args: &RunsListArgs) -> Result<ExitStatus, RunError> {
     let mut text = String::new();
     for state in states(&args.place).await? {
-        let runs = list_runs(&state).await?;
+        let runs = match list_runs(&state).await {
+            Err(error) if is_only_noted(&args.place) => {
+                cannot_be_looked_at(state.identity(), &error.into());
+                continue;
+            }
+            result => result?,
+        };
         // Writing to a String does not fail.
         let _ = writeln!(text, "{} runs in {}", runs.len(), state.identity());
         for run in runs {
@@ -110,6 +117,7 @@ async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
                 return Ok(ExitStatus::Done);
             }
             Err(error @ RunError::NoSuchRun { .. }) => missing = Some(error),
+            Err(error) if is_only_noted(&args.place) => cannot_be_looked_at(state.identity(), &error),
             Err(error) => return Err(error),
         }
     }
@@ -131,7 +139,7 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         filter_seed: _,
         plan: _,
     } = record.options;
-    let mut command = format!("hardprune delete {}", quoted(storage_of(record)));
+    let mut command = format!("hardprune delete {}", quoted(storage_of(&record.registry)));
     if let Some(state) = state {
         command += &format!(" --state {}", quoted(state));
     }
@@ -151,15 +159,6 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         }
     }
     command + &format!(" --plan {} --assume-read-only", record.run)
-}
-
-/// The registry as it is named on a command line: the identity of one in a bucket may also say at which server.
-fn storage_of(record: &RunRecord) -> &str {
-    let identity = record.registry.as_str();
-    match identity.split_once(" at ") {
-        Some((storage, _)) if storage.contains("://") => storage,
-        _ => identity,
-    }
 }
 
 /// The state stores to look in: the one that was named, or the user's own and those that runs were noted in.
@@ -182,10 +181,19 @@ async fn states(place: &RunsPlace) -> Result<Vec<StateStore>, RunError> {
             Ok(state) => states.push(state),
             // A folder that is gone took its runs along.
             Err(RunError::Store(StoreError::NoSuchPlace { .. })) => {}
-            Err(error) => eprintln!("runs in {name} cannot be looked at from here: {error}"),
+            Err(error) => cannot_be_looked_at(&name, &error),
         }
     }
     Ok(states)
+}
+
+/// Whether the user named no state store: one that cannot be reached must not hide what the others have.
+fn is_only_noted(place: &RunsPlace) -> bool {
+    place.state.is_none() && place.registry.is_none()
+}
+
+fn cannot_be_looked_at(state: &str, error: &RunError) {
+    eprintln!("runs in {state} cannot be looked at from here: {error}");
 }
 
 fn named(storage: &str) -> Result<NamedRegistry, RunError> {
@@ -234,7 +242,8 @@ async fn rebuilt_report(state: &StateStore, record: &RunRecord) -> Result<Report
         report.links = planned_links(state, &plan).await?;
     }
     if record.deletes_begun() {
-        let hidden = settle_if_reachable(state, record).await;
+        report.versioning = settle_if_reachable(state, record).await;
+        let hidden = report.versioning.only_hides();
         report.add_accounts(&accounts::add_up(state, record, &|_| {}).await?, hidden);
     }
     Ok(report)
@@ -245,31 +254,34 @@ async fn latest_plan(state: &StateStore, epoch: &Epoch) -> Result<Option<PlanDoc
 }
 
 /// Looks what became of open batches, where the registry can be reached and nobody is at work on it. Returns whether
-/// its bucket keeps versions.
-async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> bool {
-    let registry = match named(storage_of(record)).and_then(|named| named.open()) {
+/// its bucket keeps what is deleted.
+async fn settle_if_reachable(state: &StateStore, record: &RunRecord) -> Versioning {
+    let registry = match named(storage_of(&record.registry)).and_then(|named| named.open()) {
         Ok(registry) if registry.identity() == record.registry => registry,
         _ => {
             eprintln!(
                 "{} cannot be reached from here: open batches count as still to do",
                 record.registry
             );
-            return false;
+            return Versioning::Unknown;
         }
     };
-    match crate::lock_registry::owner_of(&*registry).await {
-        Ok(None) => {}
-        Ok(Some(owner)) => {
-            eprintln!("{owner} may still be at work: open batches count as still to do");
-            return false;
-        }
+    let versioning = registry.ask_versioning().await;
+    // Held until all is settled: what another run deletes meanwhile would look as if this one had.
+    let _nobody = match NobodyAtWork::on(&*registry).await {
+        Ok(nobody) => nobody,
         Err(error) => {
             eprintln!("open batches count as still to do: {error}");
-            return false;
+            return versioning.max(registry.versioning());
         }
+    };
+    match settle_open_batches(&*registry, state, record).await {
+        Ok(settled) => {
+            if let Some(line) = settled.describe_unattributed() {
+                eprintln!("{line}");
+            }
+        }
+        Err(error) => eprintln!("some batches are not settled: {error}"),
     }
-    if let Err(error) = settle_open_batches(&*registry, state, record).await {
-        eprintln!("some batches are not settled: {error}");
-    }
-    registry.versioning() == Versioning::Seen
+    registry.versioning()
 }

@@ -1,20 +1,27 @@
 //! Settle: the books of a run are closed and its report is made, from the state store alone, so that it can be made again
 //! of a run that was killed.
 
+use std::sync::Arc;
+
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
+use hardprune_common::failpoint;
+use hardprune_common::last_delete::{LAST_DELETE_KEY, LastDelete, Noted};
 use hardprune_common::problem::Problem;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
-use hardprune_common::store::Versioning;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::accounts::{self, Accounts};
 use crate::books::settle_open_batches;
 use crate::error::RunError;
-use crate::report::{FIRST_PROBLEMS, Outcome, Report};
+use crate::open_stores::state_of;
+use crate::prune::load_record;
+use crate::planned::planned_links;
+use crate::problems::FIRST_PROBLEMS;
+use crate::report::{Outcome, Report};
 use crate::run::Run;
-use crate::run_record::{Mode, RunRecord, list_runs};
+use crate::run_record::Mode;
 
 /// The books of a run, closed as far as they could be.
 #[derive(Debug)]
@@ -34,17 +41,23 @@ pub struct Settled {
 /// Books that cannot be read.
 pub async fn settle(run: &Run) -> Result<Settled, RunError> {
     let settled = settle_open_batches(&*run.registry, &run.state, &run.record).await;
-    // What cannot be looked at, or written down, now stays open until the run is resumed.
-    if let Err(error) = &settled {
-        run.progress.say(&format!(
+    match &settled {
+        Ok(settled) => {
+            if let Some(line) = settled.describe_unattributed() {
+                run.progress.say(&line);
+            }
+        }
+        // What cannot be looked at, or written down, now stays open until the run is resumed.
+        Err(error) => run.progress.say(&format!(
             "some batches are not settled yet, so less is counted than went: {error}; --resume {} settles them",
             run.record.run
-        ));
+        )),
     }
     let sink = run.outputs.removals_sink()?;
     let accounts = accounts::add_up(&run.state, &run.record, &|removal| sink.write(removal)).await?;
     let unwritten = sink.finish().err();
-    if run.record.options.delete_empty_repositories {
+    // R11: a run that is to stop may have lost the lock.
+    if run.record.options.delete_empty_repositories && !run.stop.is_cancelled() {
         let removed = run.registry.remove_empty_repositories().await?;
         if removed > 0 {
             run.progress
@@ -58,25 +71,45 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
     })
 }
 
-/// Settles what runs that died on this registry left open, with the lock in hand: what is absent they have freed (R5).
-/// A failure is no failure of this run.
-pub async fn settle_dead_runs(run: &Run) {
-    if let Err(error) = try_to_settle_dead_runs(run).await {
-        warn!(%error, "batches of runs that died are not settled");
+/// Settles what the run left open that was last allowed to delete, wherever its books are, with the lock in hand: what is absent
+/// it has freed (R5). It has done so for the run before it, so there is no other. A failure is no failure of this run.
+pub async fn settle_last_delete(run: &Run, noted: Option<&Noted>) {
+    let Some(noted) = noted else { return };
+    let Some(last) = &noted.last else {
+        warn!(
+            "{LAST_DELETE_KEY} cannot be read: if the run that deleted last died, what of its open batches is gone counts for nobody"
+        );
+        return;
+    };
+    if last.epoch.run == run.record.run {
+        return;
+    }
+    if let Err(error) = try_to_settle_last_delete(run, last).await {
+        warn!(
+            run = %last.epoch.run, state = last.state, %error,
+            "the books of the run that deleted last cannot be closed: if it died, what of its open batches is gone counts for nobody"
+        );
     }
 }
 
-async fn try_to_settle_dead_runs(run: &Run) -> Result<(), RunError> {
-    for other in list_runs(&run.state).await? {
-        let record = match RunRecord::load(&run.state, other).await {
-            Ok(record) if other != run.record.run => record,
-            // One that left no record has deleted nothing.
-            _ => continue,
-        };
-        if record.deletes_begun() && !record.ended && record.registry == run.record.registry {
-            settle_open_batches(&*run.registry, &run.state, &record).await?;
-        }
+async fn try_to_settle_last_delete(run: &Run, last: &LastDelete) -> Result<(), RunError> {
+    let state = if last.state == run.state.identity() {
+        run.state.clone()
+    } else if last.state == run.registry.identity() {
+        StateStore::new(Arc::clone(&run.registry))
+    } else {
+        state_of(&last.state)?
+    };
+    let record = load_record(&state, last.epoch.run).await?;
+    if record.registry != run.registry.identity() {
+        // A copy of a registry names who deleted on the original.
+        return Err(RunError::Usage(format!("it is on {}", record.registry)));
     }
+    if record.ended {
+        return Ok(());
+    }
+    let settled = settle_open_batches(&*run.registry, &state, &record).await?;
+    info!(run = %record.run, settled.batches, "open batches of the run that deleted last are settled");
     Ok(())
 }
 
@@ -105,10 +138,11 @@ pub async fn report(
     if let Some(plan) = plan {
         report.add_plan(plan.document());
         if accounts.is_none() {
-            report.links = crate::outputs::planned_links(&run.state, plan.document()).await?;
+            report.links = planned_links(&run.state, plan.document()).await?;
         }
     }
-    let hidden = run.registry.versioning() == Versioning::Seen;
+    report.versioning = run.registry.versioning();
+    let hidden = report.versioning.only_hides();
     if run.record.mode == Mode::Check && hidden {
         report.bytes.hidden = report.bytes.orphaned;
     }
@@ -145,15 +179,16 @@ pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<V
     Ok(first)
 }
 
-/// Writes record and report.
+/// Writes report and record. A record that says that the run is over stands beside its report, whenever it is killed: so the
+/// report comes first.
 ///
 /// # Errors
 ///
 /// A state store that fails.
 pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
-    run.record.save(&run.state).await?;
     run.state
         .write_json(&format!("{}report.json", run_folder(run.record.run)), report)
         .await?;
-    Ok(())
+    failpoint::here("after-report").await;
+    run.record.save(&run.state).await
 }

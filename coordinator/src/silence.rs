@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use hardprune_common::clock;
-use hardprune_common::journal::{BatchEnd, read_journals};
+use hardprune_common::journal::{JournalFiles, list_journals};
 use hardprune_common::lock::{delete_timeout, look_again_after};
 use hardprune_common::run::Epoch;
 use hardprune_common::state::StateStore;
@@ -38,10 +38,8 @@ pub async fn wait_for_silence(lock: &RegistryLock, lease: Duration, state: &Stat
 }
 
 async fn may_have_open_batches(state: &StateStore, epoch: &Epoch) -> bool {
-    match read_journals(state, epoch).await {
-        Ok(journals) => journals
-            .values()
-            .any(|task| task.values().any(|end| *end == BatchEnd::Open)),
+    match list_journals(state, epoch).await {
+        Ok(journals) => journals.values().any(JournalFiles::has_open_batches),
         Err(error) => {
             debug!(%error, "the journal could not be looked at");
             true

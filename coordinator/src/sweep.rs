@@ -5,7 +5,8 @@ use hardprune_common::seal::{SealedPlan, sweep_task};
 use hardprune_common::task::{Scope, Work};
 
 use crate::dispatch::{DispatchError, Dispatcher};
-use crate::progress::{Progress, SWEEP};
+use crate::metrics::Stage;
+use crate::progress::Progress;
 use crate::unlink::task_problem;
 
 /// What came of sweeping.
@@ -33,7 +34,7 @@ pub async fn sweep(
             tasks.push((sweep_task(&planned.scope), Work::Sweep));
         }
     }
-    let stage = progress.stage(SWEEP, tasks.len() as u64, "shards");
+    let stage = progress.stage(Stage::Sweep, tasks.len() as u64, "shards");
     let mut stopped = false;
     let failed = dispatcher
         .wait_for_all(tasks, |findings| {

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::error::RunError;
 use crate::lock_registry::owner;
+use crate::metrics::CoordinatorMetrics;
 use crate::progress::Board;
 use crate::report::Outcome;
 use crate::run::Run;
@@ -91,7 +92,7 @@ impl Transport {
         let herald = tokio::spawn(herald(
             Arc::clone(&publisher),
             state.clone(),
-            run.progress.board(),
+            (run.progress.board(), run.progress.metrics().clone()),
             run.stop.clone(),
         ));
         Ok(Self::Elsewhere {
@@ -108,6 +109,7 @@ impl Transport {
             Arc::clone(&run.registry),
             run.state.clone(),
             run.reads_in_flight,
+            run.worker_metrics.clone(),
         ));
         let mut workers = JoinSet::new();
         for _ in 0..run.workers {
@@ -183,18 +185,21 @@ async fn heed(runs: &Runs, epoch: &Epoch, stop: &CancellationToken, was_paused: 
 async fn herald(
     publisher: Arc<NatsPublisher>,
     mut state: RunState,
-    board: Arc<Board>,
+    (board, metrics): (Arc<Board>, CoordinatorMetrics),
     stop: CancellationToken,
 ) {
     let mut was_paused = false;
     loop {
         let runs = publisher.runs();
         match runs.alive_workers().await {
-            Ok(workers) => board.workers_alive(workers),
+            Ok(workers) => {
+                board.workers_alive(workers);
+                metrics.set_alive_workers(workers);
+            }
             Err(error) => debug!(%error, "workers could not be counted"),
         }
         match publisher.pending_tasks().await {
-            Ok(tasks) => board.tasks_pending(tasks),
+            Ok(tasks) => metrics.set_pending_tasks(tasks),
             Err(error) => debug!(%error, "pending tasks could not be counted"),
         }
         heed(runs, &state.epoch, &stop, &mut was_paused).await;

@@ -6,6 +6,7 @@ use hardprune_common::state::FileRef;
 use hardprune_common::task::Work;
 
 use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Stage;
 use crate::progress::Progress;
 
 /// What came of it.
@@ -20,7 +21,7 @@ pub struct Unlinked {
 /// Files of removals that go before any shard.
 #[derive(Debug)]
 pub struct Unlink<'p> {
-    name: &'static str,
+    stage: Stage,
     /// The number of the first file's task.
     first: usize,
     files: &'p [FileRef],
@@ -31,12 +32,12 @@ impl<'p> Unlink<'p> {
     #[must_use]
     pub fn stages(plan: &'p PlanDocument) -> (Self, Self) {
         let dead = Self {
-            name: "unlink",
+            stage: Stage::Unlink,
             first: 0,
             files: &plan.unlink,
         };
         let dangling = Self {
-            name: "links",
+            stage: Stage::Links,
             first: plan.unlink.len(),
             files: &plan.dangling,
         };
@@ -62,7 +63,7 @@ impl<'p> Unlink<'p> {
         }
         let places = self.first..self.first + self.files.len();
         let tasks = places.map(|place| (unlink_task(place), Work::Unlink)).collect();
-        let stage = progress.stage(self.name, self.files.len() as u64, "files");
+        let stage = progress.stage(self.stage, self.files.len() as u64, "files");
         let failed = dispatcher
             .wait_for_all(tasks, |findings| {
                 stage.done(1, findings.removed, 0);

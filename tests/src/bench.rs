@@ -8,6 +8,7 @@ pub mod filesystem;
 pub mod machine;
 pub mod measure;
 pub mod s3;
+pub mod scale_out;
 pub mod verdict;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct Effort {
     pub filesystem: Shape,
     /// The registry on the S3 server.
     pub s3: Shape,
+    /// The registry that one worker and eight sweep.
+    pub scale_out: Shape,
 }
 
 impl Effort {
@@ -48,6 +51,7 @@ impl Effort {
             slow_rounds: 2,
             filesystem: Shape::filesystem_benchmark(),
             s3: Shape::s3_benchmark(),
+            scale_out: Shape::scale_out_benchmark(),
         }
     }
 
@@ -75,6 +79,11 @@ impl Effort {
             slow_rounds: 1,
             filesystem,
             s3,
+            scale_out: Shape {
+                orphans: 4_000,
+                young_orphans: 8_000,
+                ..Shape::scale_out_benchmark()
+            },
         }
     }
 }

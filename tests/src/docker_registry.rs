@@ -5,7 +5,6 @@ mod config;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 pub use config::{RegistryConfig, S3Settings};
+
+use crate::free_port::free_port;
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -231,11 +232,6 @@ fn command() -> Result<Command> {
         }
     }
     Ok(command)
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-    Ok(listener.local_addr()?.port())
 }
 
 #[cfg(test)]

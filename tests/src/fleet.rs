@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use hardprune_common::nats::{self, Credentials, Nats, Settings};
 
 use crate::nats_server::{NatsOptions, NatsServer};
 use crate::program::built_program;
@@ -48,6 +49,28 @@ impl Fleet {
             scene,
             nats: NatsServer::start(options)?,
             started: std::cell::Cell::new(0),
+        })
+    }
+
+    /// Makes the streams that a coordinator would make, so that workers can begin before it.
+    ///
+    /// # Errors
+    ///
+    /// A server that refuses.
+    pub fn set_up(&self) -> Result<()> {
+        let settings = Settings {
+            servers: self.nats.url(),
+            credentials: Credentials::None,
+            ca: None,
+            client_certificate: None,
+            name: "hardprune's tests".to_owned(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let nats = Nats::connect(&settings).await?;
+            Ok(nats::set_up(&nats, 1).await?)
         })
     }
 
@@ -139,6 +162,12 @@ impl Worker {
             .status()?;
         ensure!(status.success(), "the signal could not be sent");
         Ok(())
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it as the kernel would.

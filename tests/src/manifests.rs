@@ -95,6 +95,14 @@ pub fn empty_config() -> Content {
     Content::new("application/vnd.oci.empty.v1+json", b"{}".to_vec())
 }
 
+/// What BuildKit writes about the layers of a build cache.
+pub fn cache_config() -> Content {
+    Content::new(
+        "application/vnd.buildkit.cacheconfig.v0",
+        br#"{"layers":[],"records":[]}"#.to_vec(),
+    )
+}
+
 /// An image manifest; `subject` makes it a referrer.
 pub fn image(family: Family, config: &Content, layers: &[&Content], subject: Option<&Content>) -> Content {
     let layers = layers.iter().map(|layer| layer.descriptor()).collect();

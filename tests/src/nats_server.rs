@@ -2,7 +2,7 @@
 //! handle is dropped.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::free_port::free_port;
 use crate::scene::fast_folder;
 
 const PROGRAM: &str = "/usr/sbin/nats-server";
@@ -73,7 +74,8 @@ impl NatsServer {
             text += &format!("jetstream {{ store_dir: {store:?} }}\n");
         }
         text += &options.configuration;
-        std::fs::write(self.folder.path().join("nats.conf"), text).context("writing the server's configuration")
+        std::fs::write(self.folder.path().join("nats.conf"), text)
+            .context("writing the server's configuration")
     }
 
     /// Starts the server again after [`NatsServer::stop`], with what it had stored.
@@ -157,9 +159,4 @@ impl Drop for NatsServer {
         // One that has ended already is what some tests leave here.
         let _ = self.stop();
     }
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-    Ok(listener.local_addr()?.port())
 }

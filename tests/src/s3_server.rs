@@ -43,6 +43,18 @@ use self::operations::Operations;
 const ACCESS_KEY: &str = "hardprune-test-key";
 const SECRET_KEY: &str = "hardprune-test-secret";
 
+/// What the `ETag` of an object that was written in one piece is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ETags {
+    /// The MD5 of its bytes.
+    #[default]
+    Md5,
+    /// 32 hex digits that are no MD5 of its bytes, as where S3 encrypts with keys of KMS.
+    Encrypted,
+    /// Not even that, as Azure's are.
+    Opaque,
+}
+
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct S3Options {
@@ -58,6 +70,8 @@ pub struct S3Options {
     pub versioned: bool,
     /// Whether `If-Match` and `If-None-Match` of a write count; otherwise they are silently ignored.
     pub honours_conditions: bool,
+    /// What `ETag`s are.
+    pub etags: ETags,
     /// Whether requests must be signed with the server's keys.
     pub check_credentials: bool,
     /// The store's time minus the machine's.
@@ -75,6 +89,7 @@ impl Default for S3Options {
             latency: Duration::ZERO,
             versioned: false,
             honours_conditions: true,
+            etags: ETags::Md5,
             check_credentials: true,
             clock_offset: SignedDuration::ZERO,
             keeps_log: false,
@@ -116,6 +131,7 @@ impl S3Server {
             content: Content::new(
                 options.versioned,
                 options.honours_conditions,
+                options.etags,
                 options.clock_offset,
             ),
             uploads: Uploads::default(),

@@ -3,12 +3,14 @@
 
 mod running;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,6 +25,9 @@ pub use running::Running;
 
 /// The exit status of a program that a failpoint killed.
 pub const KILLED: i32 = 128 + 6;
+
+/// Objects by key: their bytes, and when they were written.
+pub type Contents = BTreeMap<String, (Bytes, Timestamp)>;
 
 /// A generated registry, and the program that prunes it.
 pub struct Scene {
@@ -285,6 +290,37 @@ impl Scene {
     /// A storage that cannot be read.
     pub fn inventory(&self) -> Result<Inventory> {
         Inventory::take(&*self.storage)
+    }
+
+    /// All that is in the registry's bucket.
+    ///
+    /// # Errors
+    ///
+    /// A registry in a folder.
+    pub fn contents(&self) -> Result<Contents> {
+        let server = self.server()?;
+        let mut contents = Contents::new();
+        for (key, (_, modified)) in server.inventory() {
+            let bytes = server.get(&key).with_context(|| key.clone())?;
+            contents.insert(key, (bytes, modified));
+        }
+        Ok(contents)
+    }
+
+    /// Puts back what is gone, so that the next run begins with the same registry.
+    ///
+    /// # Errors
+    ///
+    /// A registry in a folder.
+    pub fn put_back(&self, contents: &Contents) -> Result<()> {
+        let server = self.server()?;
+        let there = server.inventory();
+        for (key, (bytes, modified)) in contents {
+            if !there.contains_key(key) {
+                server.put(key, bytes.clone(), Some(*modified));
+            }
+        }
+        Ok(())
     }
 
     /// What went since the beginning.

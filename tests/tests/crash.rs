@@ -15,5 +15,7 @@ mod lock_lost;
 mod stopped;
 #[path = "crash/tampered.rs"]
 mod tampered;
+#[path = "crash/two_state_stores.rs"]
+mod two_state_stores;
 #[path = "crash/unclear_answers.rs"]
 mod unclear_answers;

@@ -7,6 +7,8 @@ mod attacker;
 mod chaos;
 #[path = "nats/control.rs"]
 mod control;
+#[path = "nats/health.rs"]
+mod health;
 #[path = "nats/messages.rs"]
 mod messages;
 #[path = "nats/poison.rs"]

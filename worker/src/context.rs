@@ -9,6 +9,9 @@ use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
 use tokio::sync::Mutex;
 
+use crate::mark_limits::MarkLimits;
+use crate::metrics::WorkerMetrics;
+
 /// What can end an attempt at a task.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
@@ -74,17 +77,28 @@ pub struct WorkerContext {
     pub state: StateStore,
     /// Reads that one task may have in flight. The store bounds all tasks together.
     pub reads_in_flight: usize,
+    /// What it counts.
+    pub metrics: WorkerMetrics,
+    /// How much a mark task takes on.
+    pub mark_limits: MarkLimits,
     traced: Mutex<Option<(Epoch, Arc<TracedPlan>)>>,
 }
 
 impl WorkerContext {
     /// Makes a context.
     #[must_use]
-    pub fn new(registry: Arc<dyn Store>, state: StateStore, reads_in_flight: usize) -> Self {
+    pub fn new(
+        registry: Arc<dyn Store>,
+        state: StateStore,
+        reads_in_flight: usize,
+        metrics: WorkerMetrics,
+    ) -> Self {
         Self {
             registry,
             state,
             reads_in_flight,
+            metrics,
+            mark_limits: MarkLimits::default(),
             traced: Mutex::new(None),
         }
     }

@@ -117,13 +117,13 @@ async fn settle_predecessors(
 ) -> Result<HashSet<(usize, usize, usize)>, TaskError> {
     let task = hand.task();
     let files: Vec<FileRef> = parts.iter().map(|part| part.file().clone()).collect();
-    let mut open = journal.read().await?;
+    let mut open = journal.files().await?;
     if open.is_empty() {
         return Ok(HashSet::new());
     }
-    if !wait.is_zero() && open.values().any(|end| *end == BatchEnd::Open) {
+    if !wait.is_zero() && open.has_open_batches() {
         tokio::time::sleep(wait).await;
-        open = journal.read().await?;
+        open = journal.files().await?;
     }
     settle_batches(
         &*context.registry,
@@ -137,14 +137,18 @@ async fn settle_predecessors(
         SettleError::State(error) => TaskError::State(error),
         SettleError::Registry(error) => TaskError::Registry(error),
     })?;
-    let settled = journal.read().await?;
-    let gone = settled.iter().filter(|(_, end)| match end {
-        BatchEnd::Open => false,
-        BatchEnd::Ended(not_deleted) => not_deleted.is_empty(),
-    });
-    Ok(gone
-        .map(|(batch, _)| (batch.part, batch.from, batch.to))
-        .collect())
+    let settled = journal.files().await?;
+    let mut gone = HashSet::new();
+    for part in 0..parts.len() {
+        let batches = settled.read_part(&context.state, part).await?;
+        gone.extend(batches.into_iter().filter_map(|(batch, end)| match end {
+            BatchEnd::Ended(not_deleted) if not_deleted.is_empty() => {
+                Some((batch.part, batch.from, batch.to))
+            }
+            BatchEnd::Open | BatchEnd::Ended(_) => None,
+        }));
+    }
+    Ok(gone)
 }
 
 /// Sends the batches of one part.
@@ -234,6 +238,9 @@ impl Sender<'_> {
             .delete(DeleteBatch::planned(&permit, keys))
             .await;
         failpoint::here("delete-after-request").await;
+        self.context
+            .metrics
+            .batch_ended(&self.part.removals()[batch.from..batch.to], &outcomes);
         self.journal.end(batch, &outcomes).await?;
         Ok(outcomes)
     }

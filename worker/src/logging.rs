@@ -1,6 +1,6 @@
 //! Logs go to standard error; results never do.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -23,6 +23,8 @@ pub fn start(format: LogFormat, verbose: u8) {
     };
     let logs = tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // Colours are for a terminal; a file or a collector would keep them as they are.
+        .with_ansi(io::stderr().is_terminal())
         .with_env_filter(EnvFilter::new(level));
     match format {
         LogFormat::Text => logs.with_target(false).init(),

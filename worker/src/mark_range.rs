@@ -19,13 +19,12 @@ use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, Task};
 use tokio::task::JoinSet;
 
 use crate::context::{TaskError, WorkerContext};
+use crate::mark_limits::MarkLimits;
 use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
 use crate::read_links::LinkReader;
 use crate::read_manifests::{ManifestReader, Remember};
 use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted, judges_whole_repositories};
 
-/// A range with more keys than this is ended early: about what a worker lists in some seconds.
-const LARGE_RANGE_KEYS: u64 = 100_000;
 /// Repositories being marked at once: the many small ones must not wait for each other's reads.
 const REPOSITORIES_AT_ONCE: usize = 32;
 
@@ -39,9 +38,10 @@ pub(crate) async fn mark_range(
         Some(list) => Some(reviewed_keys(&context.state, list, work).await?),
         None => None,
     };
+    let limits = context.mark_limits;
     let marker = Arc::new(RepositoryMarker {
         registry: Arc::clone(&context.registry),
-        manifests: ManifestReader::new(Arc::clone(&context.registry), remember(&work.rules)),
+        manifests: ManifestReader::new(Arc::clone(&context.registry), remember(&work.rules, limits)),
         links: LinkReader::new(Arc::clone(&context.registry)),
         rules: work.rules.clone(),
         reviewed,
@@ -52,14 +52,19 @@ pub(crate) async fn mark_range(
         marker: Arc::clone(&marker),
         running: JoinSet::new(),
     };
-    let mut collector = RepositoryCollector::new(&work.rules);
+    let mut collector = RepositoryCollector::new(&work.rules, limits);
+    let judges_whole = judges_whole_repositories(&work.rules);
+    // Where the rest would be listed from the first key on again, it is not handed on (decision 0010).
+    let ends_early = context.registry.starts_listings_anywhere();
     let mut listed = 0u64;
     let mut last_key: Option<String> = None;
 
     let mut pages = context.registry.glance(work.range.listing(), wanted(&work.rules));
     'listing: while let Some(page) = pages.try_next().await? {
         for glimpse in page {
-            if listed >= LARGE_RANGE_KEYS && begins_repository(glimpse.key(), last_key.as_deref()) {
+            let is_large =
+                listed >= limits.range_keys || judges_whole && collector.revisions >= limits.range_revisions;
+            if ends_early && is_large && begins_repository(glimpse.key(), last_key.as_deref()) {
                 writer.findings.done_to = last_key.take();
                 break 'listing;
             }
@@ -98,11 +103,15 @@ fn wanted(rules: &MarkRules) -> Wanted {
 }
 
 /// Whether what a manifest says must be remembered: only where some may be dead in one repository and live in another.
-fn remember(rules: &MarkRules) -> Remember {
+fn remember(rules: &MarkRules, limits: MarkLimits) -> Remember {
     if judges_whole_repositories(rules) {
-        Remember::WhatItSays
+        Remember::WhatItSays {
+            at_most: limits.remembered_manifests,
+        }
     } else {
-        Remember::ThatItWasRead
+        Remember::ThatItWasRead {
+            at_most: limits.remembered_reads,
+        }
     }
 }
 

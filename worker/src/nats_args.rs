@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hardprune_common::nats::{Credentials, NatsError, Secret, Settings};
 
+/// Holds the password of `--nats-user`: on a command line every list of processes would show it.
+pub const PASSWORD_VARIABLE: &str = "HARDPRUNE_NATS_PASSWORD";
+/// Holds a token.
+pub const TOKEN_VARIABLE: &str = "HARDPRUNE_NATS_TOKEN";
+
 /// How NATS is reached.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "NATS")]
@@ -34,15 +39,9 @@ pub struct NatsArgs {
         requires = "nats_user"
     )]
     pub nats_password_file: Option<PathBuf>,
-    /// The user's password: only from the environment, so that no list of processes shows it.
-    #[arg(long, hide = true, env = "HARDPRUNE_NATS_PASSWORD", hide_env_values = true)]
-    nats_password: Option<String>,
     /// A file with a token. The token itself may stand in HARDPRUNE_NATS_TOKEN.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_NATS_TOKEN_FILE")]
     pub nats_token_file: Option<PathBuf>,
-    /// The token: only from the environment, as the password.
-    #[arg(long, hide = true, env = "HARDPRUNE_NATS_TOKEN", hide_env_values = true)]
-    nats_token: Option<String>,
     /// Certificates (PEM) to trust instead of the system's, for tls://.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_NATS_CA")]
     pub nats_ca: Option<PathBuf>,
@@ -55,7 +54,8 @@ pub struct NatsArgs {
 }
 
 impl NatsArgs {
-    /// What to connect with, under a name that the server shows. `None` where no server was named.
+    /// What to connect with, under a name that the server shows. `None` where no server was named. A password or a token may
+    /// stand in the environment, never on the command line, which every list of processes shows.
     ///
     /// # Errors
     ///
@@ -81,10 +81,10 @@ impl NatsArgs {
             return Ok(Credentials::Nkey(path.clone()));
         }
         if let Some(name) = &self.nats_user {
-            let password = match (&self.nats_password_file, &self.nats_password) {
+            let password = match (&self.nats_password_file, std::env::var(PASSWORD_VARIABLE)) {
                 (Some(path), _) => read(path, "a password")?,
-                (None, Some(password)) => password.clone(),
-                (None, None) => {
+                (None, Ok(password)) => password,
+                (None, Err(_)) => {
                     return Err(NatsError::Connect {
                         servers: "the servers".to_owned(),
                         problem: "--nats-user needs --nats-password-file or HARDPRUNE_NATS_PASSWORD"
@@ -100,9 +100,9 @@ impl NatsArgs {
         if let Some(path) = &self.nats_token_file {
             return Ok(Credentials::Token(Secret::new(read(path, "a token")?)));
         }
-        Ok(match &self.nats_token {
-            Some(token) => Credentials::Token(Secret::new(token.clone())),
-            None => Credentials::None,
+        Ok(match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) => Credentials::Token(Secret::new(token)),
+            Err(_) => Credentials::None,
         })
     }
 }

@@ -110,6 +110,7 @@ fn count(
             totals.orphaned_bytes += blob.size;
             if reviewed.is_some_and(|keys| !keys.contains(&blob.key)) {
                 totals.not_reviewed += 1;
+                totals.not_reviewed_bytes += blob.size;
                 return false;
             }
             return true;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use hardprune_common::health::{Health, HealthAddress, HealthError, HealthServer, Heartbeat, Readiness};
 use hardprune_common::nats::{Nats, NatsConsumer, NatsError, Stores, WorkerIdentity};
 use hardprune_common::queue::{GiveBack, TaskConsumer, TaskInHand};
 use hardprune_common::state::StateStore;
 use hardprune_common::store::location::OpenOptions;
+use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,7 @@ use tracing::{error, info, warn};
 use crate::budget::{Budget, memory};
 use crate::context::WorkerContext;
 use crate::logging::{self, LogFormat};
+use crate::metrics::WorkerMetrics;
 use crate::nats_args::NatsArgs;
 use crate::run_task;
 use crate::stores::{StoresError, WorkerStores};
@@ -27,6 +30,9 @@ use crate::stores::{StoresError, WorkerStores};
 const BLOCKING_THREADS: usize = 64;
 /// How often a worker looks whether a coordinator has set up what it needs.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How often a worker shows that it lives, and after how long without that it counts as dead.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The exit status of a command line or a configuration that cannot be used.
 const USAGE: u8 = 2;
 /// The exit status of a program that was ended by a second signal.
@@ -55,7 +61,7 @@ pub struct Cli {
     pub max_memory: u64,
     /// Serves /healthz, /readyz and /metrics at this address.
     #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
-    pub health_addr: Option<String>,
+    pub health_addr: Option<HealthAddress>,
     /// How logs are written, to standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "HARDPRUNE_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -87,6 +93,10 @@ enum ProgramError {
     Nats(#[from] NatsError),
     #[error(transparent)]
     Stores(#[from] StoresError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error("metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
     #[error("{what}: {source}")]
     System {
         what: &'static str,
@@ -128,23 +138,37 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<(), ProgramError> {
     let drain = drain_on_signal()?;
+    let registry = Registry::new();
+    let metrics = WorkerMetrics::register(&registry)?;
+    let readiness = Readiness::not_ready("not connected to NATS yet");
+    let heartbeat = serve_health(cli.health_addr, registry, &readiness).await?;
     let budget = Budget::of(cli.max_memory, cli.concurrency);
     let options = OpenOptions {
         concurrency: cli.concurrency.into(),
         ..OpenOptions::default()
     };
     let stores = Arc::new(WorkerStores::open(&cli.store, cli.stores.as_deref(), &options)?);
+    for store in stores.iter() {
+        metrics.count_requests_of(&store.store);
+    }
     let place = place();
     let settings = cli
         .nats
         .settings(&format!("hardprune-worker, {place}"))?
         .ok_or(ProgramError::NoServer)?;
     let nats = Nats::connect(&settings).await?;
+    tokio::spawn(watch(nats.clone(), metrics.clone(), readiness.clone(), heartbeat));
     let identity = WorkerIdentity {
         place,
         program: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let Some(queue) = start(&nats, &identity, &stores, budget.tasks, &drain).await? else {
+    let worker = Worker {
+        stores,
+        reads_in_flight: budget.reads_of_a_task,
+        metrics,
+        contexts: HashMap::new(),
+    };
+    let Some(queue) = start(&nats, &identity, &worker, budget.tasks, &drain).await? else {
         return Ok(());
     };
     info!(
@@ -152,28 +176,64 @@ async fn run(cli: &Cli) -> Result<(), ProgramError> {
         tasks_at_once = budget.tasks,
         "takes tasks"
     );
-    let worker = Worker {
-        stores,
-        reads_in_flight: budget.reads_of_a_task,
-        contexts: HashMap::new(),
-    };
     worker.work(&queue).await;
     queue.say_goodbye().await;
     Ok(())
+}
+
+/// Serves the health address, if there is one. Returns what has to beat.
+async fn serve_health(
+    address: Option<HealthAddress>,
+    registry: Registry,
+    readiness: &Readiness,
+) -> Result<Heartbeat, ProgramError> {
+    let heartbeat = Heartbeat::new(SILENT_AFTER);
+    if let Some(address) = address {
+        let server = HealthServer::bind(address).await?;
+        let health = Health {
+            registry,
+            heartbeat: heartbeat.clone(),
+            readiness: readiness.clone(),
+        };
+        // Answers as long as the process lives: also while it drains.
+        tokio::spawn(server.serve(health, std::future::pending()));
+    }
+    Ok(heartbeat)
+}
+
+/// Shows whether the worker lives and can work.
+async fn watch(nats: Nats, metrics: WorkerMetrics, readiness: Readiness, heartbeat: Heartbeat) {
+    let mut reconnects = 0;
+    loop {
+        heartbeat.beat();
+        let is_connected = nats.is_connected();
+        metrics.set_nats_connected(is_connected);
+        while reconnects < nats.reconnects() {
+            reconnects += 1;
+            metrics.nats_reconnected();
+        }
+        if is_connected {
+            readiness.set_ready();
+        } else {
+            readiness.set_not_ready("the connection to NATS is lost");
+        }
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
 }
 
 /// Begins to take tasks, as soon as a coordinator has set up what that needs. `None` where the worker is told to stop before.
 async fn start(
     nats: &Nats,
     identity: &WorkerIdentity,
-    stores: &Arc<WorkerStores>,
+    worker: &Worker,
     places: usize,
     drain: &CancellationToken,
 ) -> Result<Option<NatsConsumer>, ProgramError> {
     let mut said = false;
     loop {
-        let stores: Arc<dyn Stores> = stores.clone();
-        match NatsConsumer::start(nats, identity.clone(), stores, places, drain.clone()).await {
+        let stores: Arc<dyn Stores> = worker.stores.clone();
+        let watcher = Arc::new(worker.metrics.clone());
+        match NatsConsumer::start(nats, identity.clone(), stores, watcher, places, drain.clone()).await {
             Ok(queue) => return Ok(Some(queue)),
             Err(error) if error.may_pass() => {
                 if !std::mem::replace(&mut said, true) {
@@ -193,6 +253,7 @@ async fn start(
 struct Worker {
     stores: Arc<WorkerStores>,
     reads_in_flight: usize,
+    metrics: WorkerMetrics,
     /// By the identities of registry and state store.
     contexts: HashMap<(String, String), Arc<WorkerContext>>,
 }
@@ -221,6 +282,7 @@ impl Worker {
             Arc::clone(&registry.store),
             StateStore::new(Arc::clone(&state.store)),
             self.reads_in_flight,
+            self.metrics.clone(),
         ));
         self.contexts.insert(key, Arc::clone(&context));
         Some(context)

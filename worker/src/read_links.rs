@@ -65,8 +65,9 @@ impl LinkReader {
         repository: &str,
         odd: &OddLink,
     ) -> Result<(Vec<Digest>, Option<Problem>), StoreError> {
-        // What has the right size and stands beside links that were right for all their odd ETags is right too.
-        if odd.only_etag && self.etags_mean_nothing.load(Ordering::Relaxed) {
+        // What has the right size and stands beside links that were right for all their odd ETags is right too. Not so a
+        // revision's link: what its content says is served, and no tag can tell (R1).
+        if odd.only_etag && !odd.is_revision && self.etags_mean_nothing.load(Ordering::Relaxed) {
             return Ok((Vec::new(), None));
         }
         let problem = |kind, message| {

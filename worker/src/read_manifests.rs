@@ -1,5 +1,5 @@
 //! Reads manifests, checks their bytes against their digests, and understands them. Each distinct manifest is read
-//! once per task.
+//! once per task (decision 0012 has the exception).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +12,6 @@ use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::ManifestCounts;
 use tokio::sync::OnceCell;
 
-/// Manifests that a task remembers whole, where their place in each repository is judged. Those beyond are read again.
-const REMEMBERED_WHOLE: usize = 4_000;
 const SCAN_STEP: u64 = 4 << 20;
 /// A digest's text is no longer than this: pieces of a scan overlap by as much.
 const LONGEST_DIGEST: u64 = 256;
@@ -45,13 +43,13 @@ enum Slot {
     MarkedBefore { children: Arc<[Digest]> },
 }
 
-/// What is remembered of a manifest that was understood.
+/// What is remembered of a manifest that was understood, and of how many. Those beyond are read again (R9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remember {
     /// That it was: enough where every manifest is live, because a reference counts once per task.
-    ThatItWasRead,
+    ThatItWasRead { at_most: usize },
     /// What it says: it may be live in one repository and dead in another.
-    WhatItSays,
+    WhatItSays { at_most: usize },
 }
 
 /// Reads manifests for one task.
@@ -94,7 +92,9 @@ impl ManifestReader {
                 Some(Slot::Reading(reading)) => Arc::clone(reading),
                 None => {
                     let reading = Reading::default();
-                    if self.remember == Remember::ThatItWasRead || slots.len() < REMEMBERED_WHOLE {
+                    let (Remember::ThatItWasRead { at_most } | Remember::WhatItSays { at_most }) =
+                        self.remember;
+                    if slots.len() < at_most {
                         slots.insert(*digest, Slot::Reading(Arc::clone(&reading)));
                     }
                     reading
@@ -108,10 +108,13 @@ impl ManifestReader {
                 Ok::<_, StoreError>(Arc::new(read))
             })
             .await?;
-        if let (Remember::ThatItWasRead, ManifestRead::Understood(manifest)) = (self.remember, &**read) {
-            let children = manifest.children.as_slice().into();
+        if let (Remember::ThatItWasRead { .. }, ManifestRead::Understood(manifest)) = (self.remember, &**read)
+        {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.insert(*digest, Slot::MarkedBefore { children });
+            if let Some(slot) = slots.get_mut(digest) {
+                let children = manifest.children.as_slice().into();
+                *slot = Slot::MarkedBefore { children };
+            }
         }
         Ok(Arc::clone(read))
     }

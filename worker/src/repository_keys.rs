@@ -9,10 +9,7 @@ use hardprune_common::store::{Glimpse, ListedObject};
 use hardprune_common::task::MarkRules;
 use jiff::Timestamp;
 
-/// Revisions after which a repository is handed on in pieces, where each revision can be judged by itself.
-const PIECE_REVISIONS: usize = 5_000;
-/// Layer links, glanced at only, after which it is.
-const PIECE_LAYERS: usize = 50_000;
+use crate::mark_limits::MarkLimits;
 
 /// A link that names a digest by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +39,7 @@ pub(crate) struct OddLink {
     pub digest: Option<Digest>,
     /// Whether what it names is a revision.
     pub is_revision: bool,
-    /// Whether nothing but its `ETag` is odd.
+    /// Whether nothing but its `ETag` is odd: one that looks like an MD5, and is not that of what its key says.
     pub only_etag: bool,
 }
 
@@ -120,8 +117,10 @@ impl RepositoryKeys {
         let odd = |digest: Option<Digest>, is_revision| OddLink {
             key: object.key.clone(),
             is_revision,
-            only_etag: object.etag.is_some()
-                && digest.is_some_and(|digest| link::link_fits(&digest, object.size, None)),
+            only_etag: digest.is_some_and(|digest| {
+                link::link_fits(&digest, object.size, None)
+                    && !link::link_fits(&digest, object.size, object.etag.as_deref())
+            }),
             digest,
         };
         let fits = |digest: &Digest| link::link_fits(digest, object.size, object.etag.as_deref());
@@ -143,8 +142,9 @@ impl RepositoryKeys {
                 self.layer_links.push(link(digest));
             }
             Some(RepositoryEntry::RevisionLink(digest)) => {
-                // R1: where nothing but its content can tell, as on a filesystem, it is read: its content is served.
-                if !fits(&digest) || object.etag.is_none() {
+                // R1: where nothing but its content can tell, as on a filesystem and on Azure, it is read: its content is
+                // served.
+                if !link::link_is_proved(&digest, object.size, object.etag.as_deref()) {
                     self.odd_links.push(odd(Some(digest), true));
                 }
                 self.revisions.push(link(digest));
@@ -197,18 +197,23 @@ pub(crate) enum Sorted {
 pub(crate) struct RepositoryCollector {
     whole_repositories: bool,
     cutoff: Timestamp,
+    limits: MarkLimits,
     current: Option<RepositoryKeys>,
     /// Keys of no repository.
     pub unrecognized: u64,
+    /// Revisions of all repositories so far.
+    pub revisions: usize,
 }
 
 impl RepositoryCollector {
-    pub fn new(rules: &MarkRules) -> Self {
+    pub fn new(rules: &MarkRules, limits: MarkLimits) -> Self {
         Self {
             whole_repositories: judges_whole_repositories(rules),
             cutoff: rules.cutoff,
+            limits,
             current: None,
             unrecognized: 0,
+            revisions: 0,
         }
     }
 
@@ -218,6 +223,9 @@ impl RepositoryCollector {
             self.unrecognized += 1;
             return Sorted::Taken;
         };
+        if let Some(RepositoryEntry::RevisionLink(_)) = key.entry {
+            self.revisions += 1;
+        }
         let is_current = self
             .current
             .as_ref()
@@ -258,7 +266,8 @@ impl RepositoryCollector {
     /// A piece of the current repository, where it has become large and can be judged in pieces.
     pub fn take_piece(&mut self) -> Option<RepositoryKeys> {
         let current = self.current.as_mut()?;
-        let is_large = current.revisions.len() >= PIECE_REVISIONS || current.glanced_at.len() >= PIECE_LAYERS;
+        let is_large = current.revisions.len() >= self.limits.piece_revisions
+            || current.glanced_at.len() >= self.limits.piece_layers;
         if self.whole_repositories || !is_large {
             return None;
         }

@@ -9,20 +9,8 @@ use hardprune_common::task::{Findings, MESSAGE_VERSION, RemovedFindings, Work};
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::context::{TaskError, WorkerContext};
+use crate::metrics::{RefusalReason, TaskOutcome};
 use crate::{delete_blobs, mark_range, plan_shard};
-
-/// How an attempt at a task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It is done.
-    Done,
-    /// It failed, and its error is reported.
-    Failed,
-    /// It stopped before its end: the run is stopping.
-    Stopped,
-    /// It was given back.
-    GivenBack,
-}
 
 /// Takes tasks and does them, one at a time, until there are no more.
 pub async fn work(context: Arc<WorkerContext>, queue: Arc<dyn TaskConsumer>) {
@@ -38,24 +26,31 @@ pub async fn work(context: Arc<WorkerContext>, queue: Arc<dyn TaskConsumer>) {
 /// # Errors
 ///
 /// [`QueueClosed`]: nobody heard of it.
-pub async fn attempt(context: &WorkerContext, hand: &dyn TaskInHand) -> Result<Ended, QueueClosed> {
+pub async fn attempt(context: &WorkerContext, hand: &dyn TaskInHand) -> Result<TaskOutcome, QueueClosed> {
     let task = hand.task();
     let span = info_span!("task", run = %task.epoch.run, epoch = task.epoch.number, task = task.id, attempt = hand.attempt());
     async {
         debug!("task begins");
+        let running = context.metrics.task_begins(task.work.kind());
         // What panicked is one attempt at a task, not a worker that is never heard of again. It leaves nothing half done
         // in memory: all that attempts share is behind locks that a panic does not poison.
         let result = AssertUnwindSafe(run_task(context, hand))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(TaskError::Lost("it panicked".to_owned())));
-        let ended = match &result {
-            Ok(Findings::Removed(removed)) if removed.stopped => Ended::Stopped,
-            Ok(_) => Ended::Done,
-            Err(error) if error.gives_back().is_some() => Ended::GivenBack,
-            Err(_) => Ended::Failed,
+        let outcome = match &result {
+            Ok(Findings::Removed(removed)) if removed.stopped => TaskOutcome::Stopped,
+            Ok(_) => TaskOutcome::Done,
+            Err(error) if error.gives_back().is_some() => TaskOutcome::GivenBack,
+            Err(_) => TaskOutcome::Failed,
         };
-        debug!(?ended, "task ends");
+        debug!(?outcome, "task ends");
+        if let Err(TaskError::Authority(error)) = &result
+            && error.refuses()
+        {
+            context.metrics.task_refused(RefusalReason::Authority);
+        }
+        running.ends(outcome);
         match result {
             Err(error) => match error.gives_back() {
                 Some(how) => {
@@ -69,7 +64,7 @@ pub async fn attempt(context: &WorkerContext, hand: &dyn TaskInHand) -> Result<E
             },
             Ok(findings) => hand.report(Ok(findings)).await?,
         }
-        Ok(ended)
+        Ok(outcome)
     }
     .instrument(span)
     .await

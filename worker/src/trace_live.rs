@@ -93,6 +93,9 @@ impl Tracer<'_> {
                         live.references.push(digest);
                         live.references.extend(manifest.references());
                         frontier.extend(&manifest.children);
+                        // What an index calls a blob is read only where the repository serves it as a manifest all the same.
+                        let served = |digest: &&Digest| self.revisions.contains(*digest);
+                        frontier.extend(manifest.listed_blobs.iter().filter(served));
                     }
                     ManifestRead::MarkedBefore { children } => {
                         live.references.push(digest);

@@ -19,10 +19,11 @@ pub(super) struct Fields {
     pub subject: Option<Descriptor>,
 }
 
-/// The digest of a descriptor, not parsed yet. In schema 1 the field is called `blobSum`.
+/// The digest of a descriptor, not parsed yet, and what it is said to be of. In schema 1 the field is called `blobSum`.
 #[derive(Debug, Default)]
 pub(super) struct Descriptor {
     pub digest: String,
+    pub media_type: Option<String>,
 }
 
 /// A JSON object of which some fields are read.
@@ -71,14 +72,17 @@ impl Object for Descriptor {
     const WHAT: &'static str = "a descriptor";
 
     fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        if !matches!(name, "digest" | "blobsum") {
-            return map.next_value::<IgnoredAny>().map(|_| ());
+        match name {
+            "mediatype" => once(&mut self.media_type, name, map),
+            "digest" | "blobsum" if !self.digest.is_empty() => {
+                Err(A::Error::custom("a descriptor has two digests"))
+            }
+            "digest" | "blobsum" => {
+                self.digest = map.next_value()?;
+                Ok(())
+            }
+            _ => map.next_value::<IgnoredAny>().map(|_| ()),
         }
-        if !self.digest.is_empty() {
-            return Err(A::Error::custom("a descriptor has two digests"));
-        }
-        self.digest = map.next_value()?;
-        Ok(())
     }
 
     fn check<E: Error>(self) -> Result<Self, E> {

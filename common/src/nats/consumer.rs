@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
@@ -29,10 +28,14 @@ use crate::task::{MESSAGE_VERSION, Task};
 
 /// How often it looks for new runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it looks again whether a run is on its stores that was not.
+const LOOK_AT_REFUSED_EVERY: Duration = Duration::from_secs(10);
 /// How long a request for a task waits while there are places for other runs' tasks.
 const WAIT_AT_LEISURE: Duration = Duration::from_secs(1);
 /// How long it waits with the last free place.
 const WAIT_WITH_THE_LAST_PLACE: Duration = Duration::from_millis(100);
+/// A server that answers at all does so within this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How often a worker says that it is there.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 
@@ -99,18 +102,19 @@ struct Inner {
     drain: CancellationToken,
     said: std::sync::Mutex<HashSet<String>>,
     in_hand: Arc<std::sync::Mutex<Vec<String>>>,
-    counts: ConsumerCounts,
+    watcher: Arc<dyn Watcher>,
 }
 
-/// What a consumer counts, for metrics.
-#[derive(Debug, Clone, Default)]
-pub struct ConsumerCounts {
-    /// Claims taken over from silent workers.
-    pub taken_over: Arc<AtomicU64>,
-    /// Tasks refused because their store is not the worker's.
-    pub refused_stores: Arc<AtomicU64>,
-    /// Tasks refused because their message is of another version.
-    pub refused_versions: Arc<AtomicU64>,
+/// Hears of what a worker's end meets, for metrics.
+pub trait Watcher: Send + Sync + 'static {
+    /// A claim was taken over from a worker that is silent.
+    fn claim_taken_over(&self);
+
+    /// A task's store is not the worker's.
+    fn store_refused(&self);
+
+    /// A message is of another version.
+    fn version_refused(&self);
 }
 
 impl fmt::Debug for NatsConsumer {
@@ -131,6 +135,7 @@ impl NatsConsumer {
         nats: &Nats,
         identity: WorkerIdentity,
         stores: Arc<dyn Stores>,
+        watcher: Arc<dyn Watcher>,
         places: usize,
         drain: CancellationToken,
     ) -> Result<Self, NatsError> {
@@ -152,7 +157,7 @@ impl NatsConsumer {
             drain,
             said: std::sync::Mutex::default(),
             in_hand: Arc::default(),
-            counts: ConsumerCounts::default(),
+            watcher,
         });
         tokio::spawn(say_it_is_there(Arc::clone(&inner)));
         tokio::spawn(look_for_runs(Arc::clone(&inner)));
@@ -160,12 +165,6 @@ impl NatsConsumer {
             inner,
             hands: Mutex::new(receiver),
         })
-    }
-
-    /// What it counts.
-    #[must_use]
-    pub fn counts(&self) -> ConsumerCounts {
-        self.inner.counts.clone()
     }
 
     /// Says that the worker is gone.
@@ -250,6 +249,10 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
     for identity in [&state.registry, &state.state] {
         if inner.stores.find(identity).is_none() {
             inner.refuse_store(identity);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AT_REFUSED_EVERY) => {}
+                () = inner.drain.cancelled() => {}
+            }
             return Ok(());
         }
     }
@@ -274,12 +277,15 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
         } else {
             WAIT_WITH_THE_LAST_PLACE
         };
-        let batch = consumer.batch().max_messages(1).expires(wait).messages();
-        let mut batch = batch.await.map_err(|error| failed(&error))?;
-        let Some(message) = batch.next().await else {
-            continue;
+        let message = match next_message(&consumer, wait).await {
+            Ok(Some(message)) => message,
+            Ok(None) => continue,
+            // Mostly the run has ended, and its consumer with it. One that is still there is found again in a moment.
+            Err(error) => {
+                debug!(%run, %error, "takes no more tasks of the run for now");
+                return Ok(());
+            }
         };
-        let message = message.map_err(|error| failed(&error))?;
         let (message, acker) = message.split();
         let Some(task) = inner.open(run, &message.payload, &acker, ack_wait).await else {
             continue;
@@ -303,7 +309,7 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
                 state: StateStore::new(Arc::clone(&state.store)),
                 ack_wait,
                 drain: inner.drain.clone(),
-                taken_over: Arc::clone(&inner.counts.taken_over),
+                watcher: Arc::clone(&inner.watcher),
                 in_hand: Arc::clone(&inner.in_hand),
             },
             acker,
@@ -316,6 +322,18 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
         }
     }
     Ok(())
+}
+
+async fn next_message(
+    consumer: &PullConsumer,
+    wait: Duration,
+) -> Result<Option<async_nats::jetstream::Message>, async_nats::Error> {
+    let next = async {
+        let mut batch = consumer.batch().max_messages(1).expires(wait).messages().await?;
+        batch.next().await.transpose()
+    };
+    // A server does not answer for a consumer that is gone.
+    tokio::time::timeout(wait + ANSWER_WITHIN, next).await?
 }
 
 async fn nak(acker: &async_nats::jetstream::message::Acker, ack_wait: Duration) {
@@ -343,7 +361,7 @@ impl Inner {
         };
         self.say_once(&task);
         if matches!(task, NatsError::OtherVersion { .. }) {
-            self.counts.refused_versions.fetch_add(1, Ordering::Relaxed);
+            self.watcher.version_refused();
             nak(acker, ack_wait).await;
         } else if let Err(error) = acker.ack_with(AckKind::Term).await {
             debug!(%error, "a message could not be thrown away");
@@ -352,7 +370,7 @@ impl Inner {
     }
 
     fn refuse_store(&self, identity: &str) {
-        self.counts.refused_stores.fetch_add(1, Ordering::Relaxed);
+        self.watcher.store_refused();
         if lock(&self.said).insert(identity.to_owned()) {
             warn!(
                 store = identity,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::consumer::{Touchable, lock};
+use super::consumer::{Touchable, Watcher, lock};
 use super::messages::{
     ClaimDocument, ClaimState, FindingsFile, ReportMessage, Reported, Wanted, bytes_of, read,
 };
@@ -60,7 +60,7 @@ struct Shared {
     drain: CancellationToken,
     withdrawn: AtomicBool,
     claim: Mutex<Option<HeldClaim>>,
-    taken_over: Arc<AtomicU64>,
+    watcher: Arc<dyn Watcher>,
 }
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub(super) struct HandParts {
     pub(super) state: StateStore,
     pub(super) ack_wait: Duration,
     pub(super) drain: CancellationToken,
-    pub(super) taken_over: Arc<AtomicU64>,
+    pub(super) watcher: Arc<dyn Watcher>,
     /// The ids of all tasks that the worker has in hand.
     pub(super) in_hand: Arc<std::sync::Mutex<Vec<String>>>,
 }
@@ -110,7 +110,7 @@ impl NatsHand {
             state,
             ack_wait,
             drain,
-            taken_over,
+            watcher,
             in_hand,
         } = parts;
         lock(&in_hand).push(task.id.clone());
@@ -129,7 +129,7 @@ impl NatsHand {
             drain,
             withdrawn: AtomicBool::new(false),
             claim: Mutex::new(None),
-            taken_over,
+            watcher,
         });
         let beating = tokio::spawn(beat(Arc::clone(&shared), Arc::clone(&acker)));
         Self {
@@ -349,7 +349,7 @@ impl TaskInHand for NatsHand {
             });
             if from_another {
                 warn!("takes over the task of a worker that is silent");
-                shared.taken_over.fetch_add(1, Ordering::Relaxed);
+                shared.watcher.claim_taken_over();
                 // R5: what it sent before it could know of this has ended then.
                 tokio::time::sleep(longest_request).await;
             }

@@ -21,6 +21,7 @@ use super::streams::{self, REPORTS, TASKS};
 use super::{Nats, NatsError};
 use crate::clock;
 use crate::digest::Digest;
+use crate::metrics::Label;
 use crate::queue::{Halted, QueueClosed, TaskPublisher};
 use crate::run::Epoch;
 use crate::state::{StateError, StateStore, epoch_folder};
@@ -32,6 +33,8 @@ const MOST_ERRORS: u32 = 5;
 const REPORTS_AT_ONCE: usize = 256;
 /// How long one request for reports waits.
 const FETCH_FOR: Duration = Duration::from_secs(1);
+/// A server that answers at all does so within this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// The pause before NATS is asked again that did not answer.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A worker whose request has ended needs no longer than this to report.
@@ -72,6 +75,8 @@ struct Inbox {
     consumer: Option<PullConsumer>,
     fetched: VecDeque<TaskReport>,
     last_heard: std::time::Instant,
+    /// How often nothing was heard for long since then.
+    silences: u32,
 }
 
 /// A task that was handed out.
@@ -116,12 +121,14 @@ impl NatsPublisher {
                 consumer: None,
                 fetched: VecDeque::new(),
                 last_heard: clock::monotonic_now(),
+                silences: 0,
             }),
             sent: Mutex::default(),
             is_halted: AtomicBool::new(false),
         };
         publisher.remove_messages().await?;
         publisher.make_consumer().await?;
+        publisher.inbox.lock().await.consumer = Some(publisher.report_consumer().await?);
         Ok(publisher)
     }
 
@@ -214,7 +221,7 @@ impl NatsPublisher {
         let message = PublishMessage::build()
             .payload(bytes.into())
             .message_id(format!("{run}.{number}.{}.{times}", task.id));
-        let subject = format!("hardprune.tasks.{run}.{}.{}", task.work.kind().as_str(), task.id);
+        let subject = format!("hardprune.tasks.{run}.{}.{}", task.work.kind().value(), task.id);
         let failed = |error| NatsError::request(format!("publish task {}", task.id), error);
         let sent = self.nats.context().send_publish(subject, message).await;
         sent.map_err(failed)?.await.map(|_| ()).map_err(failed)
@@ -233,49 +240,57 @@ impl NatsPublisher {
         }
     }
 
+    /// Makes the consumer of the run's reports. Before the first task is published: a server of version 2.9 was seen to lose
+    /// sight of messages that came while a consumer was made.
+    async fn report_consumer(&self) -> Result<PullConsumer, NatsError> {
+        self.reports
+            .create_consumer(pull::Config {
+                deliver_policy: DeliverPolicy::All,
+                ack_policy: AckPolicy::None,
+                filter_subject: format!("hardprune.reports.{}.>", self.epoch.run),
+                ..pull::Config::default()
+            })
+            .await
+            .map_err(|error| NatsError::request("make a consumer of reports", error))
+    }
+
+    /// Fetches the reports that there are, or waits a while for one.
     async fn fetch(&self, inbox: &mut Inbox) -> Result<(), NatsError> {
-        let failed = |error: &dyn ToString| NatsError::request("fetch reports", error.to_string());
+        // Taken, so that one that fails in any way is made anew, and tells everything once more.
         let consumer = match inbox.consumer.take() {
             Some(consumer) => consumer,
-            None => self
-                .reports
-                .create_consumer(pull::Config {
-                    deliver_policy: DeliverPolicy::All,
-                    ack_policy: AckPolicy::None,
-                    filter_subject: format!("hardprune.reports.{}.>", self.epoch.run),
-                    ..pull::Config::default()
-                })
-                .await
-                .map_err(|error| failed(&error))?,
+            None => self.report_consumer().await?,
         };
-        let mut messages = consumer
-            .fetch()
-            .max_messages(REPORTS_AT_ONCE)
-            .messages()
-            .await
-            .map_err(|error| failed(&error))?;
-        let mut fetched = Vec::new();
-        while let Some(message) = messages.next().await {
-            fetched.push(message.map_err(|error| failed(&error))?.payload.clone());
-        }
-        if fetched.is_empty() {
-            // There are none yet: waits for one.
-            let mut messages = consumer
-                .batch()
-                .max_messages(1)
-                .expires(FETCH_FOR)
-                .messages()
-                .await
-                .map_err(|error| failed(&error))?;
+        let fetched = async {
+            let mut fetched = Vec::new();
+            let mut messages = consumer.fetch().max_messages(REPORTS_AT_ONCE).messages().await?;
             while let Some(message) = messages.next().await {
-                fetched.push(message.map_err(|error| failed(&error))?.payload.clone());
+                fetched.push(message?.payload.clone());
             }
-        }
+            if fetched.is_empty() {
+                let mut messages = consumer
+                    .batch()
+                    .max_messages(1)
+                    .expires(FETCH_FOR)
+                    .messages()
+                    .await?;
+                while let Some(message) = messages.next().await {
+                    fetched.push(message?.payload.clone());
+                }
+            }
+            Ok::<_, async_nats::Error>(fetched)
+        };
+        // A server does not answer for a consumer that is gone.
+        let fetched = tokio::time::timeout(FETCH_FOR + ANSWER_WITHIN, fetched)
+            .await
+            .map_err(|_| NatsError::request("fetch reports", "there was no answer"))?
+            .map_err(|error| NatsError::request("fetch reports", error))?;
         inbox.consumer = Some(consumer);
         for payload in fetched {
             match self.open_report(&payload).await {
                 Ok(Some(report)) => {
                     inbox.last_heard = clock::monotonic_now();
+                    inbox.silences = 0;
                     inbox.fetched.push_back(report);
                 }
                 Ok(None) => {}
@@ -359,6 +374,12 @@ impl NatsPublisher {
             return Ok(());
         }
         inbox.last_heard = clock::monotonic_now();
+        // First, reports may be there that the consumer does not see.
+        inbox.consumer = None;
+        inbox.silences += 1;
+        if inbox.silences == 1 {
+            return Ok(());
+        }
         let name = streams::consumer_name(self.epoch.run);
         match self.tasks.consumer_info(&name).await {
             Ok(_) => {}

@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 mod answers;
+mod ask_retention;
 mod aws_profile;
 mod azure;
 mod azure_batch;
@@ -43,6 +44,7 @@ pub use retry::RetryPolicy;
 use self::answers::About;
 use self::connector::Connector;
 use self::provider::{DeleteStyle, Provider};
+use crate::store::location::NAMELESS_FOLDER;
 use crate::store::{
     DeleteBatch, FolderPage, KeyOutcome, ListRange, ListedObject, Object, ObjectVersion, PutCondition,
     RequestCounts, Store, StoreError, Versioning,
@@ -68,12 +70,11 @@ impl fmt::Debug for CloudStore {
 }
 
 impl CloudStore {
-    /// `folder` has no slash at either end.
+    /// `folder` has no slash at either end, or is the [`NAMELESS_FOLDER`].
     fn new(identity: String, folder: &str, provider: Box<dyn Provider>, connector: Connector) -> Self {
-        let root = if folder.is_empty() {
-            String::new()
-        } else {
-            format!("{folder}/")
+        let root = match folder {
+            "" | NAMELESS_FOLDER => folder.to_owned(),
+            folder => format!("{folder}/"),
         };
         Self {
             identity,
@@ -109,6 +110,10 @@ impl Store for CloudStore {
 
     fn delete_batch_limit(&self) -> usize {
         self.provider.delete_style().limit()
+    }
+
+    fn starts_listings_anywhere(&self) -> bool {
+        self.provider.starts_listings_anywhere()
     }
 
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {
@@ -170,6 +175,13 @@ impl Store for CloudStore {
     }
 
     fn versioning(&self) -> Versioning {
+        self.connector.versioning()
+    }
+
+    async fn ask_versioning(&self) -> Versioning {
+        if let Some(metadata) = self.provider.bucket_metadata() {
+            self.ask_retention(metadata).await;
+        }
         self.connector.versioning()
     }
 }

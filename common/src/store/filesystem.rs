@@ -99,6 +99,19 @@ impl FilesystemStore {
         self.root.join(key)
     }
 
+    /// Refuses a key that leads out of the root: keys come from messages, too.
+    fn check_inside(&self, action: &'static str, key: &str) -> Result<(), StoreError> {
+        if key.starts_with('/') || key.split('/').any(|part| part == "..") {
+            return Err(StoreError::Denied {
+                store: self.identity.clone(),
+                action,
+                key: key.to_owned(),
+                detail: "it leads out of the store".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     fn error(&self, action: &'static str, key: &str, error: io::Error) -> StoreError {
         io_error(&self.identity, action, key, error)
     }
@@ -282,11 +295,25 @@ impl Store for FilesystemStore {
     }
 
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {
-        self.pages(move |store, send| walk::list(&store, &range, send))
+        self.pages(
+            move |store, send| match store.check_inside("list", &range.prefix) {
+                Ok(()) => walk::list(&store, &range, send),
+                Err(error) => {
+                    send(Err(error));
+                }
+            },
+        )
     }
 
     fn glance(&self, range: ListRange, wanted: Wanted) -> BoxStream<'_, Result<Vec<Glimpse>, StoreError>> {
-        self.pages(move |store, send| walk::glance(&store, &range, wanted, send))
+        self.pages(
+            move |store, send| match store.check_inside("list", &range.prefix) {
+                Ok(()) => walk::glance(&store, &range, wanted, send),
+                Err(error) => {
+                    send(Err(error));
+                }
+            },
+        )
     }
 
     async fn look_at(&self, keys: Vec<String>) -> Result<Vec<ListedObject>, StoreError> {
@@ -296,12 +323,14 @@ impl Store for FilesystemStore {
     fn list_folder(&self, folder: &str) -> BoxStream<'_, Result<FolderPage, StoreError>> {
         let folder = folder.to_owned();
         self.pages(move |store, send| {
-            send(walk::read_folder(&store, &folder));
+            let inside = store.check_inside("list", &folder);
+            send(inside.and_then(|()| walk::read_folder(&store, &folder)));
         })
     }
 
     async fn get(&self, key: &str, offset: u64, limit: u64) -> Result<Object, StoreError> {
         self.requests.add(RequestKind::Get, 1);
+        self.check_inside("read", key)?;
         // To hand it to a thread that may wait costs more than to read it.
         if let Some(object) = self.read_cached(key, offset, limit) {
             return Ok(object);
@@ -316,6 +345,7 @@ impl Store for FilesystemStore {
         bytes: Bytes,
         condition: PutCondition,
     ) -> Result<ObjectVersion, StoreError> {
+        self.check_inside("write", key)?;
         let key = key.to_owned();
         self.blocking(move |store| store.write(&key, &bytes, &condition))
             .await

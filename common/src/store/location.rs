@@ -59,13 +59,16 @@ impl StoreKind {
     }
 }
 
+/// The folder without a name in which Distribution 2.x keeps a registry on Azure: its keys there begin with a `/`.
+pub const NAMELESS_FOLDER: &str = "/";
+
 /// A store that was named, and can be opened.
 #[derive(Debug, Clone)]
 pub struct StorageLocation {
     kind: StoreKind,
     /// The bucket or container. Empty for a folder.
     container: String,
-    /// The folder in it, without slashes at its ends; for a folder the whole path.
+    /// The folder in it, without slashes at its ends, or [`NAMELESS_FOLDER`]; for a folder the whole path.
     folder: String,
     settings: Settings,
     environment: Environment,
@@ -74,7 +77,7 @@ pub struct StorageLocation {
 
 impl StorageLocation {
     /// Reads `s3://bucket/folder`, `gs://bucket/folder`, `az://container/folder`, `file:///folder` or a path, with
-    /// the environment of this process.
+    /// the environment of this process. `az://container//` names the [`NAMELESS_FOLDER`].
     ///
     /// # Errors
     ///
@@ -155,7 +158,10 @@ impl StorageLocation {
         settings: Settings,
         environment: Environment,
     ) -> Result<Self, StoreError> {
-        let folder = folder.trim_matches('/');
+        let folder = match (kind, folder) {
+            (StoreKind::Azure, NAMELESS_FOLDER) => folder,
+            _ => folder.trim_matches('/'),
+        };
         // What is no name may be a password that went astray, so it is not shown.
         let unnamed = format!("{}://…", kind.scheme());
         check_container(container).map_err(|problem| configuration(&unnamed, problem))?;
@@ -224,25 +230,6 @@ impl StorageLocation {
         }
     }
 
-    /// The same store, or the folder `name` in it: where hardprune keeps its own files beside a registry.
-    ///
-    /// # Errors
-    ///
-    /// A name that no folder can have.
-    pub fn subfolder(&self, name: &str) -> Result<Self, StoreError> {
-        if self.kind == StoreKind::Folder {
-            return Self::folder(&Path::new(&self.folder).join(name));
-        }
-        let folder = format!("{}/{name}", self.folder);
-        Self::cloud_in(
-            self.kind,
-            &self.container,
-            &folder,
-            self.settings.clone(),
-            self.environment.clone(),
-        )
-    }
-
     /// Opens the store. Nothing is asked of it yet: whether the bucket is there shows with the first request.
     ///
     /// # Errors
@@ -291,6 +278,9 @@ fn check_container(container: &str) -> Result<(), &'static str> {
 }
 
 fn check_folder(folder: &str) -> Result<(), &'static str> {
+    if folder == NAMELESS_FOLDER {
+        return Ok(());
+    }
     let strange = folder
         .split('/')
         .any(|part| part == "." || part == ".." || part.is_empty() && !folder.is_empty());
@@ -344,6 +334,22 @@ mod tests {
             assert_eq!(location.display(), "s3://b/p");
         }
         assert_eq!(parse("s3://b/", &[]).unwrap().identity(), "s3://b");
+    }
+
+    #[test]
+    fn a_folder_without_a_name_is_one_on_azure_only() {
+        let account = [("AZURE_STORAGE_ACCOUNT", "acc"), ("AZURE_STORAGE_KEY", "a2V5")];
+        for (text, display) in [
+            ("az://c", "az://c"),
+            ("az://c/", "az://c"),
+            ("az://c//", "az://c//"),
+            ("az://c//x/", "az://c/x"),
+            ("s3://b//", "s3://b"),
+        ] {
+            let location = parse(text, &account).unwrap();
+            assert_eq!(location.display(), display, "{text}");
+            assert_eq!(parse(display, &account).unwrap().identity(), location.identity());
+        }
     }
 
     #[test]

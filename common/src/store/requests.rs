@@ -61,6 +61,19 @@ impl RequestCounts {
         }
     }
 
+    /// The requests of one kind.
+    #[must_use]
+    pub fn of(&self, kind: RequestKind) -> u64 {
+        match kind {
+            RequestKind::List => self.list,
+            RequestKind::Get => self.get,
+            RequestKind::Head => self.head,
+            RequestKind::Put => self.put,
+            RequestKind::Copy => self.copy,
+            RequestKind::Delete => self.delete,
+        }
+    }
+
     /// Adds another count to this one. What somebody made up does not overflow.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hardprune_common::store::location::NAMELESS_FOLDER;
+
 use super::error::RegistryConfigError;
 use super::secret::Secret;
 use super::settings::Settings;
@@ -80,8 +82,9 @@ pub struct AzureSettings {
     pub account_name: String,
     /// The container.
     pub container: String,
-    /// The prefix of every key, without `/` at either end. May be empty. Registries before 3.0 have none, and write
-    /// keys that begin with `/`.
+    /// The prefix of every key, without `/` at either end. May be empty. Registries before 3.0 have none, and write keys
+    /// that begin with `/`: the configuration says so only where it has `legacyrootprefix`, and this is [`NAMELESS_FOLDER`]
+    /// then.
     pub root_directory: String,
     /// The service's URL.
     pub service_url: String,
@@ -237,12 +240,17 @@ fn as_json(settings: &Settings<'_>, fields: &Mapping) -> Result<Secret, Registry
 }
 
 fn azure(settings: &Settings<'_>) -> Result<AzureSettings, RegistryConfigError> {
-    if settings.boolean("legacyrootprefix")?.unwrap_or(false) {
-        return Err(settings.unsupported(
-            "legacyrootprefix",
-            "makes keys that begin with `/`, which cannot be read reliably; move the registry to the standard root",
-        ));
-    }
+    let legacy_root = settings.boolean("legacyrootprefix")?.unwrap_or(false);
+    let root_directory = match prefix(settings)? {
+        root if !legacy_root => root,
+        root if root.is_empty() => NAMELESS_FOLDER.to_owned(),
+        _ => {
+            return Err(settings.unsupported(
+                "legacyrootprefix",
+                "is not read together with rootdirectory; name the storage on the command line instead",
+            ));
+        }
+    };
     if settings.filled("connectionstring")?.is_some() {
         return Err(settings.unsupported(
             "connectionstring",
@@ -261,7 +269,7 @@ fn azure(settings: &Settings<'_>) -> Result<AzureSettings, RegistryConfigError> 
     Ok(AzureSettings {
         account_name,
         container,
-        root_directory: prefix(settings)?,
+        root_directory,
         service_url,
         credentials: azure_credentials(settings)?,
     })

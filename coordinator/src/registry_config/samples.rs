@@ -289,6 +289,12 @@ fn azure() {
     assert_eq!(settings.service_url, "https://a.blob.core.chinacloudapi.cn");
     assert_eq!(settings.root_directory, "x");
 
+    let legacy = text.replace("container: c", "container: c, legacyrootprefix: true");
+    let Driver::Azure(settings) = storage_of(&legacy).driver else {
+        panic!()
+    };
+    assert_eq!(settings.root_directory, "/");
+
     let principal = text.replace(
         "accountkey: Pl4ntedS3cret==",
         "credentials: {type: client_secret, clientid: i, tenantid: t, secret: Pl4ntedS3cret}",
@@ -311,7 +317,7 @@ fn azure() {
     };
     assert_eq!(settings.credentials, AzureCredentials::Default);
     for (setting, says) in [
-        ("legacyrootprefix: true", "standard root"),
+        ("legacyrootprefix: true, rootdirectory: /x", "rootdirectory"),
         ("connectionstring: x", "accountname"),
     ] {
         assert!(message(&text.replace("container: c", &format!("container: c, {setting}"))).contains(says));

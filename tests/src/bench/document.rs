@@ -39,8 +39,8 @@ pub fn render(command: &str, machine: &[(&'static str, String)], all: &[Findings
 
 fn render_one(findings: &Findings) -> String {
     let mut text = format!(
-        "## {}\n\n| | stock | hardprune | times faster | to reach | reached |\n| --- | --- | --- | --- | --- | --- |\n",
-        findings.registry
+        "## {}\n\n| | {} | {} | times faster | to reach | reached |\n| --- | --- | --- | --- | --- | --- |\n",
+        findings.registry, findings.sides.0, findings.sides.1
     );
     for comparison in &findings.comparisons {
         let _ = writeln!(
@@ -59,7 +59,11 @@ fn render_one(findings: &Findings) -> String {
     for (what, series) in &findings.yardsticks {
         let _ = writeln!(text, "| {what} | {} | | | | |", time(series));
     }
-    text.push_str("\n| | stock | hardprune |\n| --- | --- | --- |\n");
+    let _ = write!(
+        text,
+        "\n| | {} | {} |\n| --- | --- | --- |\n",
+        findings.sides.0, findings.sides.1
+    );
     for comparison in &findings.comparisons {
         let _ = writeln!(
             text,
@@ -69,7 +73,9 @@ fn render_one(findings: &Findings) -> String {
             mebibytes(comparison.product.peak_bytes()),
         );
     }
-    text.push_str("\n| | found | at most | which is | reached |\n| --- | --- | --- | --- | --- |\n");
+    if !findings.bounds.is_empty() {
+        text.push_str("\n| | found | at most | which is | reached |\n| --- | --- | --- | --- | --- |\n");
+    }
     for bound in &findings.bounds {
         let _ = writeln!(
             text,

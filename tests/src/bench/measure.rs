@@ -60,7 +60,9 @@ pub fn measure(mut command: Command) -> Result<Measured> {
     })
 }
 
-fn peak_bytes(status_file: &str) -> Option<u64> {
+/// The most memory that a process has had resident so far (`VmHWM`), in bytes.
+#[must_use]
+pub fn peak_bytes(status_file: &str) -> Option<u64> {
     let status = fs::read_to_string(status_file).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
@@ -87,6 +89,12 @@ impl Series {
     pub fn add(&mut self, run: &Measured) {
         self.seconds.push(run.elapsed.as_secs_f64());
         self.peak_bytes = self.peak_bytes.max(run.peak_bytes);
+    }
+
+    /// Takes in a part of a run: so many seconds, with no more memory than this.
+    pub fn add_part(&mut self, seconds: f64, peak_bytes: u64) {
+        self.seconds.push(seconds);
+        self.peak_bytes = self.peak_bytes.max(peak_bytes);
     }
 
     /// How often it ran.

@@ -51,10 +51,12 @@ impl Bound {
 }
 
 /// What one registry's benchmark found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Findings {
     /// What the registry is.
     pub registry: String,
+    /// Who is compared with whom: the columns of the stock collector's place and of hardprune's.
+    pub sides: (&'static str, &'static str),
     /// Programs side by side.
     pub comparisons: Vec<Comparison>,
     /// What plain tools need for less.
@@ -63,6 +65,19 @@ pub struct Findings {
     pub bounds: Vec<Bound>,
     /// What the reader should know.
     pub notes: Vec<String>,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            registry: String::new(),
+            sides: ("stock", "hardprune"),
+            comparisons: Vec::new(),
+            yardsticks: Vec::new(),
+            bounds: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// No process may need more memory than this.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use hardprune_tests::bench::{Effort, document, filesystem, machine, s3};
+use hardprune_tests::bench::{Effort, document, filesystem, machine, s3, scale_out};
 
 /// Measures hardprune and the stock collector side by side.
 #[derive(Debug, Parser)]
@@ -12,18 +12,19 @@ struct Arguments {
     /// Small registries and few runs, written to target/benchmarks.md.
     #[arg(long)]
     quick: bool,
-    /// Measure only this kind of storage, and print the figures instead of writing them.
+    /// Measure only this, and print the figures instead of writing them.
     #[arg(long, value_enum)]
-    only: Option<Storage>,
+    only: Option<Part>,
     /// Where registries are made; on a disk, so that a cold cache can be measured.
     #[arg(long, default_value = "/var/tmp")]
     work_folder: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Storage {
+enum Part {
     Filesystem,
     S3,
+    ScaleOut,
 }
 
 fn main() -> Result<()> {
@@ -35,11 +36,15 @@ fn main() -> Result<()> {
     };
     let machine = machine::describe(&effort.work_folder);
     let mut findings = Vec::new();
-    if arguments.only != Some(Storage::S3) {
+    let is_wanted = |part| arguments.only.is_none_or(|only| only == part);
+    if is_wanted(Part::Filesystem) {
         findings.push(filesystem::measure_filesystem(&effort)?);
     }
-    if arguments.only != Some(Storage::Filesystem) {
+    if is_wanted(Part::S3) {
         findings.push(s3::measure_s3(&effort)?);
+    }
+    if is_wanted(Part::ScaleOut) {
+        findings.push(scale_out::measure_scale_out(&effort)?);
     }
     let command = if arguments.quick {
         "make bench BENCH_ARGUMENTS=--quick"

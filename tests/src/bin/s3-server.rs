@@ -22,7 +22,7 @@ struct Arguments {
     /// The most keys that a page of a listing has.
     #[arg(long, default_value_t = 1000)]
     page_size: usize,
-    /// Fill the bucket with a synthetic registry: `small`, or `filesystem` or `s3` as in the benchmarks.
+    /// Fill the bucket with a synthetic registry: `small`, or `filesystem`, `s3` or `scale-out` as in the benchmarks.
     #[arg(long)]
     registry: Option<String>,
     /// Keep versions: what is deleted only hides.

@@ -35,7 +35,12 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Named> {
     if let Some(children) = present(&manifest, "manifests") {
         known = true;
         for child in children.as_array()? {
-            named.children.push(child.get("digest")?.as_str()?.to_string());
+            let media_type = child.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+            if media_type.contains("layer") || media_type.contains("cacheconfig") {
+                named.blob(child)?;
+            } else {
+                named.children.push(child.get("digest")?.as_str()?.to_string());
+            }
         }
     }
     if let Some(layers) = present(&manifest, "fsLayers") {
@@ -89,6 +94,10 @@ mod tests {
         assert_eq!(named.subject.unwrap(), "sha256:s");
         let index = read(br#"{"manifests":[{"digest":"sha256:m"}]}"#).unwrap();
         assert_eq!(index.children, ["sha256:m"]);
+        let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let cache = format!(r#"{{"manifests":[{{"mediaType":"{layer}","digest":"sha256:l"}}]}}"#);
+        let cache = read(cache.as_bytes()).unwrap();
+        assert!(cache.children.is_empty() && cache.blobs.contains_key("sha256:l"));
         let old = read(br#"{"fsLayers":[{"blobSum":"sha256:o"}]}"#).unwrap();
         assert!(old.blobs.contains_key("sha256:o"));
         let artifact = read(br#"{"blobs":[{"digest":"sha256:b","size":1}]}"#).unwrap();

@@ -45,7 +45,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of this name: `small`, or that of a benchmark, `filesystem` or `s3`.
+    /// The shape of this name: `small`, or that of a benchmark, `filesystem`, `s3` or `scale-out`.
     ///
     /// # Errors
     ///
@@ -55,7 +55,8 @@ impl Shape {
             "small" => Self::small(1),
             "filesystem" => Self::filesystem_benchmark(),
             "s3" => Self::s3_benchmark(),
-            other => bail!("there is no shape {other:?}: small, filesystem, s3"),
+            "scale-out" => Self::scale_out_benchmark(),
+            other => bail!("there is no shape {other:?}: small, filesystem, s3, scale-out"),
         })
     }
 
@@ -100,6 +101,17 @@ impl Shape {
             linked_orphans_percent: 100,
             young_orphans: 0,
             ..Self::small(0)
+        }
+    }
+
+    /// The scale-out benchmark: 60,000 blobs that few images need, three of ten old enough to go, without links.
+    pub fn scale_out_benchmark() -> Self {
+        Self {
+            orphans: 18_000,
+            young_orphans: 42_000,
+            linked_orphans_percent: 0,
+            blob_bytes: 16..=64,
+            ..Self::small(9)
         }
     }
 

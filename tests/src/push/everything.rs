@@ -25,6 +25,7 @@ pub async fn build_everything(registry: &DockerRegistry, storage: &dyn Storage) 
     builder.cosign_tags().await?;
     builder.referrers().await?;
     builder.old_kinds().await?;
+    builder.build_cache().await?;
     builder.nested_repositories().await?;
     builder.retagged().await?;
     builder.deleted().await?;
@@ -200,6 +201,18 @@ impl Builder<'_> {
         let descriptors = vec![foreign, layers[0].descriptor()];
         let image = manifests::image_of_descriptors(Family::Docker, &config, descriptors, None);
         self.tagged(name, "foreign", &image).await
+    }
+
+    /// A build cache as BuildKit exports it: an index that lists layers, and a description of them, in place of manifests.
+    async fn build_cache(&mut self) -> Result<()> {
+        let name = "team/cache";
+        let mut listed = self.layers(Family::Oci, 2);
+        listed.push(manifests::cache_config());
+        for blob in &listed {
+            self.blob(name, blob, Need::Tagged).await?;
+        }
+        let index = manifests::index(Family::Oci, &listed.iter().collect::<Vec<_>>());
+        self.tagged(name, "cache", &index).await
     }
 
     /// Repositories inside the folders of others.

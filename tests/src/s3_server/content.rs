@@ -14,6 +14,8 @@ use md5::{Digest, Md5};
 use s3s::dto::{ETag, ETagCondition, Metadata};
 use s3s::{S3Result, s3_error};
 
+use super::ETags;
+
 /// One object of the bucket.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
@@ -73,12 +75,23 @@ pub(super) fn md5_hex(bytes: &[u8]) -> String {
     hex::encode(Md5::digest(bytes))
 }
 
+impl ETags {
+    fn of(self, bytes: &[u8], version: u64) -> String {
+        match self {
+            Self::Md5 => md5_hex(bytes),
+            Self::Encrypted => md5_hex(&[bytes, &version.to_le_bytes()].concat()),
+            Self::Opaque => format!("0x{version:015X}"),
+        }
+    }
+}
+
 /// All objects of the bucket.
 #[derive(Debug)]
 pub(super) struct Content {
     state: RwLock<State>,
     versioned: bool,
     honours_conditions: bool,
+    etags: ETags,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +104,12 @@ struct State {
 }
 
 impl Content {
-    pub(super) fn new(versioned: bool, honours_conditions: bool, clock_offset: SignedDuration) -> Self {
+    pub(super) fn new(
+        versioned: bool,
+        honours_conditions: bool,
+        etags: ETags,
+        clock_offset: SignedDuration,
+    ) -> Self {
         Self {
             state: RwLock::new(State {
                 clock_offset,
@@ -99,6 +117,7 @@ impl Content {
             }),
             versioned,
             honours_conditions,
+            etags,
         }
     }
 
@@ -121,7 +140,7 @@ impl Content {
         self.read().objects.get(key).cloned()
     }
 
-    /// Writes an object if the conditions hold; the ETag is that of the bytes unless one is given.
+    /// Writes an object if the conditions hold; its ETag is made as the options say unless one is given.
     pub(super) fn put(
         &self,
         key: String,
@@ -130,13 +149,13 @@ impl Content {
         attributes: Attributes,
         conditions: &Conditions,
     ) -> S3Result<Arc<Object>> {
-        let etag = etag.unwrap_or_else(|| md5_hex(&bytes));
         let last_modified = self.now();
         let mut state = self.write();
         if self.honours_conditions {
             conditions.check_write(state.objects.get(&key))?;
         }
         state.last_version += 1;
+        let etag = etag.unwrap_or_else(|| self.etags.of(&bytes, state.last_version));
         let object = Arc::new(Object {
             bytes,
             etag,

@@ -151,10 +151,11 @@ fn behind_prefix(prefix: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::s3_server::ETags;
     use crate::s3_server::content::{Attributes, Conditions};
 
     fn content(keys: &[&str]) -> Content {
-        let content = Content::new(false, true, jiff::SignedDuration::ZERO);
+        let content = Content::new(false, true, ETags::Md5, jiff::SignedDuration::ZERO);
         for key in keys {
             let key = (*key).to_owned();
             content

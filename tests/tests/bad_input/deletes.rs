@@ -1,9 +1,14 @@
 //! Deletes that the store refuses, key by key: the run goes on, and its accounts are exact.
 
-use hardprune_tests::s3_server::{Effect, Fault, Operation};
-use hardprune_tests::storage_writer::{blob_key, layer_link_key};
+use std::collections::BTreeSet;
 
-use crate::scene::{On, Scene, number, problems};
+use hardprune_tests::generate::Shape;
+use hardprune_tests::inventory::Inventory;
+use hardprune_tests::s3_server::{Effect, Fault, Operation, S3Options};
+use hardprune_tests::storage_writer::{blob_key, layer_link_key};
+use serde_json::Value;
+
+use crate::scene::{On, Scene, number, problems, tiny};
 
 #[test]
 fn one_blob_that_may_not_be_deleted() {
@@ -53,6 +58,38 @@ fn deletes_that_are_all_refused() {
     assert_eq!(number(&report, "/bytes/freed"), 0);
     assert_eq!(number(&report, "/blobs/failed"), scene.truth.orphans.len() as u64);
     assert_eq!(number(&report, "/links/layer"), 0);
+}
+
+/// The report shows the first ones; all of them are in the state store, once, however often the store refused them.
+#[test]
+fn every_delete_that_was_refused_is_written_down() {
+    let shape = Shape {
+        orphans: 60,
+        ..tiny()
+    };
+    let scene = Scene::on_s3_of_shape(S3Options::default(), shape).unwrap();
+    let denied = Fault::on(Operation::DeleteObjects, Effect::Status(403, "AccessDenied"));
+    scene.server().faults().add(denied.of_keys_with("/blobs/"));
+    let report = scene.report(5, "delete", &[]).unwrap();
+    let all = scene.truth.orphans.len() as u64;
+    assert!(all > 20);
+    assert_eq!(problems(&report, "delete_failed"), all);
+    assert_eq!(number(&report, "/problems/total"), all);
+    assert_eq!(report["problems"]["first"].as_array().unwrap().len(), 20);
+
+    let mut written = BTreeSet::new();
+    for key in Inventory::take(scene.storage()).unwrap().0.into_keys() {
+        if key.starts_with("hardprune/") && key.ends_with(".problems.jsonl") {
+            let lines = scene.storage().get(&key).unwrap().unwrap();
+            for line in std::str::from_utf8(&lines).unwrap().lines() {
+                let problem: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(problem["kind"], "delete_failed", "{problem}");
+                let digest = problem["digest"].as_str().unwrap();
+                assert!(written.insert(digest.to_owned()), "twice: {problem}");
+            }
+        }
+    }
+    assert!(written.iter().eq(scene.truth.orphans.keys()), "{written:?}");
 }
 
 /// A layer link that stays is no harm; that its blob goes is what it would have been without the link, too.

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use hardprune_tests::content::digest_of;
 use hardprune_tests::manifests::{self, Content, Family};
-use hardprune_tests::storage_writer::{layer_link_key, revision_link_key, tag_link_key};
+use hardprune_tests::s3_server::{ETags, S3Options};
+use hardprune_tests::storage_writer::{blob_key, layer_link_key, revision_link_key, tag_link_key};
 use sha2::{Digest, Sha512};
 
 use crate::scene::{EVERYWHERE, Image, Scene, blob, number, problems};
@@ -30,6 +31,28 @@ fn a_revision_link_that_names_another_manifest_keeps_both() {
         let report = scene.prunes_exactly(&[]).unwrap();
         assert_eq!(problems(&report, "link_mismatch"), 1, "{report:#}");
         assert_eq!(report["problems"]["first"][0]["repository"], REPOSITORY);
+    }
+}
+
+/// Nor does an ETag tell that is no MD5, or the MD5 of something else; and links that were right do not speak for others.
+#[test]
+fn a_revision_link_that_names_another_manifest_keeps_both_whatever_etags_are() {
+    for etags in [ETags::Encrypted, ETags::Opaque] {
+        for options in [&[][..], &["--delete-untagged"]] {
+            let scene = Scene::on_s3(S3Options {
+                etags,
+                ..S3Options::default()
+            })
+            .unwrap();
+            let (_, served) = mismatched_revision(&scene, |served| served.manifest.digest.clone()).unwrap();
+            let report = scene.report(0, "check", options).unwrap();
+            assert_eq!(problems(&report, "link_mismatch"), 1, "{etags:?}: {report:#}");
+            scene.report(0, "delete", options).unwrap();
+            for blob in [&served.config, &served.layer, &served.manifest] {
+                let left = scene.storage().get(&blob_key(&blob.digest)).unwrap();
+                assert!(left.is_some(), "{etags:?} {options:?}: {} went", blob.digest);
+            }
+        }
     }
 }
 

@@ -83,7 +83,12 @@ fn the_second_of_two_runs_says_who_holds_the_lock_since_when() {
         let process = format!("process {} on ", first.id());
         let run = text(&lock, "/epoch/run");
         let since = text(&lock, "/since");
+        let taken_over = match on {
+            On::Folder => "if its process dies, the lock can be taken over at once",
+            On::S3 => "if it died, the lock can be taken over after ",
+        };
         let parts = [
+            taken_over,
             "is locked by",
             &process,
             &format!("run {run}"),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::content::digest_of;
-use hardprune_tests::manifests::{Content, OCI_MANIFEST};
+use hardprune_tests::manifests::{Content, OCI_INDEX, OCI_MANIFEST};
 use hardprune_tests::s3_server::{Effect, Fault, Operation};
 use hardprune_tests::storage_writer::{blob_key, layer_link_key, revision_link_key};
 use serde_json::json;
@@ -353,5 +353,34 @@ fn a_broken_child_of_an_index_freezes() {
             usize::from(!String::from_utf8_lossy(&child.bytes[..100]).contains(&kept.named[0].digest));
         let report = scene.prunes_exactly(&named[1 - cut_off..]).unwrap();
         assert_eq!(number(&report, "/frozen_repositories"), 1, "{report:#}");
+    }
+}
+
+/// Whatever an index calls it: what the repository serves as a manifest is one, and an index that is tagged keeps it.
+#[test]
+fn an_image_that_an_index_calls_a_layer_stays_whole() {
+    let scene = Scene::new(On::Folder).unwrap();
+    let image = Image::new(1);
+    for blob in [&image.config, &image.layer] {
+        scene.put_blob(blob).unwrap();
+        scene.put_layer_link(REPOSITORY, &blob.digest).unwrap();
+    }
+    let layer = json!({
+        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "size": image.manifest.size(),
+        "digest": image.manifest.digest,
+    });
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [layer]});
+    let index = Content::new(OCI_INDEX, index.to_string().into_bytes());
+    for manifest in [&image.manifest, &index] {
+        scene.put_blob(manifest).unwrap();
+        scene.put_revision_link(REPOSITORY, &manifest.digest).unwrap();
+    }
+    scene.put_tag(REPOSITORY, "latest", &index.digest).unwrap();
+    let report = scene.report(0, "delete", &["--delete-untagged"]).unwrap();
+    assert_eq!(number(&report, "/frozen_repositories"), 0, "{report:#}");
+    for blob in [&image.config, &image.layer, &image.manifest, &index] {
+        let left = scene.storage().get(&blob_key(&blob.digest)).unwrap();
+        assert!(left.is_some(), "{} went", blob.digest);
     }
 }

@@ -105,6 +105,51 @@ fn between_the_stages() {
     killed_at("after-sweep", once);
 }
 
+/// All is done and reported, and only the record does not say so yet.
+#[test]
+fn between_the_report_and_the_end_of_the_run() {
+    let scene = Scene::on_folder(&shape()).unwrap();
+    let killed = scene
+        .run_with("after-report=return", &scene.delete(&UNTAGGED))
+        .unwrap();
+    assert_eq!(killed.status, KILLED, "{killed:?}");
+    scene
+        .check_finished(&scene.show().unwrap(), &scene.orphans_and_untagged())
+        .unwrap();
+    let report = scene.report(0, &scene.resume()).unwrap();
+    scene
+        .check_finished(&report, &scene.orphans_and_untagged())
+        .unwrap();
+    assert_eq!(number(&report, "/epochs").unwrap(), 2);
+}
+
+/// Killed, and killed again while it looks what became of the batches that it left open.
+#[test]
+fn while_open_batches_are_settled() {
+    for failpoint in [
+        "journal-after-start",
+        "delete-after-request",
+        "journal-before-end",
+    ] {
+        let scene = Scene::on_folder(&shape()).unwrap();
+        let mut arguments = scene.delete(&UNTAGGED);
+        let first = format!("{failpoint}=12*off->return");
+        for failpoints in [&first, "settle-after-look=return", "settle-after-end=return"] {
+            let killed = scene.run_with(failpoints, &arguments).unwrap();
+            assert_eq!(killed.status, KILLED, "{failpoints}: {killed:?}");
+            scene.check_intact().unwrap();
+            arguments = scene.resume();
+        }
+        let report = scene.report(0, &arguments).unwrap();
+        scene
+            .check_finished(&report, &scene.orphans_and_untagged())
+            .with_context(|| failpoint)
+            .unwrap();
+        assert_eq!(number(&report, "/epochs").unwrap(), 4, "{failpoint}");
+        scene.check_shown(&report).unwrap();
+    }
+}
+
 /// On S3 nobody knows whether the owner of the lock still lives: its lease has to pass, and its requests.
 #[test]
 fn on_s3_a_run_is_resumed_once_the_lease_of_the_dead_one_has_passed() {

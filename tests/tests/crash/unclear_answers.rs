@@ -68,6 +68,12 @@ fn what_was_done_and_not_answered_counts_once() {
     all_goes(on_deletes(Effect::CutBody(0)).times(5)).unwrap();
 }
 
+/// Not even the last attempt is answered: what became of the keys is looked up.
+#[test]
+fn what_was_done_and_never_answered_is_found_to_be_gone() {
+    all_goes(on_deletes(Effect::DropAfter).of_keys_with("blobs/")).unwrap();
+}
+
 #[test]
 fn what_was_not_done_and_not_answered_is_done_again() {
     all_goes(on_deletes(Effect::DropConnection).times(5)).unwrap();

@@ -1,12 +1,10 @@
 //! Workers and coordinators that are killed, suspended and cut off, and a server that goes away: nothing that is referenced is
 //! gone, every orphan is, and the freed bytes are exact.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use hardprune_tests::content::Seeded;
 use hardprune_tests::fleet::{Fleet, Worker, wait_for_file, wait_until};
 use hardprune_tests::generate::Shape;
@@ -14,7 +12,6 @@ use hardprune_tests::program::Finished;
 use hardprune_tests::s3_server::{Effect, Fault, Operation, S3Options};
 use hardprune_tests::scene::{KILLED, Running, Scene, number, report_of};
 use hardprune_tests::tcp_proxy::TcpProxy;
-use jiff::Timestamp;
 use serde_json::Value;
 
 /// Longer than a lease, and the requests that it may outlast.
@@ -86,28 +83,6 @@ fn wait_for_deletes(fleet: &Fleet) -> Result<()> {
     })
 }
 
-/// What a round removes, so that the next begins with the same registry.
-fn contents(scene: &Scene) -> Result<BTreeMap<String, (Bytes, Timestamp)>> {
-    let server = scene.server()?;
-    let mut contents = BTreeMap::new();
-    for (key, (_, modified)) in server.inventory() {
-        let bytes = server.get(&key).with_context(|| key.clone())?;
-        contents.insert(key, (bytes, modified));
-    }
-    Ok(contents)
-}
-
-fn put_back(scene: &Scene, contents: &BTreeMap<String, (Bytes, Timestamp)>) -> Result<()> {
-    let server = scene.server()?;
-    let there = server.inventory();
-    for (key, (bytes, modified)) in contents {
-        if !there.contains_key(key) {
-            server.put(key, bytes.clone(), Some(*modified));
-        }
-    }
-    Ok(())
-}
-
 /// Three workers and 20,000 blobs; a random worker is killed every few hundred milliseconds, and another started.
 fn rounds_of_murder(first_seed: u64, rounds: u64) -> Result<()> {
     let fleet = slow_fleet(&Shape {
@@ -116,11 +91,17 @@ fn rounds_of_murder(first_seed: u64, rounds: u64) -> Result<()> {
         orphans: 8_000,
         ..Shape::small(33)
     })?;
-    let blobs = fleet.scene.start.0.keys().filter(|key| key.ends_with("/data")).count();
+    let blobs = fleet
+        .scene
+        .start
+        .0
+        .keys()
+        .filter(|key| key.ends_with("/data"))
+        .count();
     ensure!(blobs > 19_000, "only {blobs} blobs");
-    let contents = contents(&fleet.scene)?;
+    let contents = fleet.scene.contents()?;
     for seed in first_seed..first_seed + rounds {
-        put_back(&fleet.scene, &contents)?;
+        fleet.scene.put_back(&contents)?;
         round_of_murder(&fleet, seed).with_context(|| format!("round {seed}"))?;
     }
     Ok(())
@@ -130,7 +111,7 @@ fn round_of_murder(fleet: &Fleet, seed: u64) -> Result<()> {
     let mut random = Seeded::new(seed);
     let mut workers = fleet.workers(3)?;
     let coordinator = start_delete(fleet, "", &[])?;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // Every other round has its murders in the sweep.
         wait_for_deletes(fleet)?;
     }
@@ -221,7 +202,9 @@ fn a_worker_that_was_cut_off_for_longer_than_its_task_is_its_own_does_no_harm() 
     wait_for_deletes(&fleet).unwrap();
     proxy.cut();
     let other = fleet.worker().unwrap();
-    other.wait_for_line("takes over the task of a worker that is silent").unwrap();
+    other
+        .wait_for_line("takes over the task of a worker that is silent")
+        .unwrap();
     proxy.mend();
     check_ended(&fleet, &coordinator.finish().unwrap()).unwrap();
     drop(cut_off);
@@ -247,7 +230,11 @@ fn a_worker_that_is_suspended_before_its_request_past_the_lease_sends_nothing() 
     check_ended(&fleet, &finished).unwrap();
     // Its keys come back, by a push: whoever sent its request now would delete them.
     for orphan in fleet.scene.orphans() {
-        fleet.scene.server().unwrap().put(&blob_key(&orphan), "pushed again", None);
+        fleet
+            .scene
+            .server()
+            .unwrap()
+            .put(&blob_key(&orphan), "pushed again", None);
     }
     let pushed = fleet.scene.inventory().unwrap();
     thread::sleep(PAST_THE_LEASE);
@@ -276,7 +263,10 @@ fn every_message_comes_twice() {
 }
 
 /// Publishes every task and report that it sees once more.
-struct Echo(tokio::runtime::Runtime);
+struct Echo {
+    /// Ends with this.
+    _runtime: tokio::runtime::Runtime,
+}
 
 impl Echo {
     fn start(url: &str) -> Result<Self> {
@@ -291,7 +281,10 @@ impl Echo {
             runtime.spawn(async move {
                 use futures::StreamExt;
                 while let Some(message) = seen.next().await {
-                    let is_echo = message.headers.as_ref().is_some_and(|headers| headers.get("Echo").is_some());
+                    let is_echo = message
+                        .headers
+                        .as_ref()
+                        .is_some_and(|headers| headers.get("Echo").is_some());
                     if !is_echo {
                         let mut headers = async_nats::HeaderMap::new();
                         headers.insert("Echo", "1");
@@ -303,6 +296,6 @@ impl Echo {
                 }
             });
         }
-        Ok(Self(runtime))
+        Ok(Self { _runtime: runtime })
     }
 }

@@ -47,7 +47,12 @@ fn a_report_of_an_earlier_version_is_shown_as_it_was() {
     let (folder, report) = state();
     let wanted: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     let shown: Value = serde_json::from_str(&show(&folder, &["--output", "json"])).unwrap();
-    assert_eq!(shown, wanted);
+    // Fields are added, never changed.
+    let wanted = wanted.as_object().unwrap();
+    assert!(wanted.len() > 20, "{wanted:?}");
+    for (field, value) in wanted {
+        assert_eq!(&shown[field], value, "{field}");
+    }
     let text = show(&folder, &[]);
     let last: Vec<&str> = text.lines().rev().take(2).collect();
     assert_eq!(

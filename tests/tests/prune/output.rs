@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::program::{Finished, Hardprune, built_program};
-use hardprune_tests::storage_writer::Folder;
+use hardprune_tests::storage_writer::{Folder, Storage, revision_link_key};
 use serde_json::Value;
 
-use crate::scene::{Place, json_lines, number, report};
+use crate::scene::{Place, THREE_DAYS, json_lines, number, report};
 
 /// 1024 and 512 bytes that nothing references.
 fn two_orphans(place: &Place) -> Result<()> {
@@ -342,6 +343,57 @@ fn metrics(text: &str) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(values)
+}
+
+/// A state store that is noted and broken now does not hide what the others have.
+#[test]
+fn runs_are_listed_although_one_of_their_places_cannot_be_read() {
+    let place = Place::folder().unwrap();
+    two_orphans(&place).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let elsewhere = hardprune.home().join("elsewhere");
+    let named = elsewhere.display().to_string();
+    report(&hardprune, &place, 0, "check", &["--state", &named]).unwrap();
+    let kept = report(&hardprune, &place, 0, "check", &[]).unwrap();
+    fs::remove_dir_all(elsewhere.join("hardprune")).unwrap();
+    fs::write(elsewhere.join("hardprune"), b"no folder").unwrap();
+    let listed = hardprune.run(&["runs", "list"]).unwrap();
+    assert_eq!(listed.status, 0, "{listed:?}");
+    assert!(
+        listed.stdout.contains(kept["run"].as_str().unwrap()),
+        "{listed:?}"
+    );
+    assert!(listed.stderr.contains(&named), "{listed:?}");
+    // Who names it hears of it.
+    let listed = hardprune.run(&["runs", "list", "--state", &named]).unwrap();
+    assert_eq!(listed.status, 1, "{listed:?}");
+}
+
+/// Whoever can push chooses the names of repositories.
+#[test]
+fn a_terminal_is_shown_nothing_that_it_would_obey() {
+    let place = Place::folder().unwrap();
+    let missing = format!("sha256:{}", "ab".repeat(32));
+    let link = revision_link_key("odd\u{1b}[31m", &missing);
+    let old = SystemTime::now() - THREE_DAYS;
+    place.put(&link, missing.as_bytes(), old).unwrap();
+    place.add_orphan(b"an orphan", None).unwrap();
+    let checked = place
+        .hardprune()
+        .unwrap()
+        .run(&["check", &place.argument()])
+        .unwrap();
+    assert_eq!(checked.status, 0, "{checked:?}");
+    assert!(checked.stdout.contains("odd\u{fffd}[31m"), "{checked:?}");
+    assert!(!checked.stdout.contains('\u{1b}'), "{checked:?}");
+    // Nor is a file of logs, which none is.
+    let logged = place
+        .hardprune()
+        .unwrap()
+        .run(&["check", &place.argument(), "-v"])
+        .unwrap();
+    assert!(logged.stderr.contains("INFO"), "{logged:?}");
+    assert!(!logged.stderr.contains('\u{1b}'), "{logged:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::generate::{Shape, generate};
+use hardprune_tests::s3_server::{Effect, Fault, Operation};
 use hardprune_tests::storage_writer::{Storage, blob_key, revision_link_key};
 use serde_json::Value;
 
@@ -104,6 +105,56 @@ fn a_refused_run_has_a_valid_report_too_and_it_says_why() {
             .contains("--accept-untagged-repositories"),
         "{shown:#}"
     );
+
+    // Nor does it claim to know what would go.
+    let text = hardprune.run(&["runs", "show", run.unwrap()]).unwrap();
+    assert!(text.stdout.contains("refused, nothing deleted"), "{text:?}");
+    assert!(text.stdout.contains("--accept-untagged-repositories"), "{text:?}");
+    assert!(!text.stdout.contains("Would"), "{text:?}");
+}
+
+/// The error goes to standard error all the same, and text says nothing on standard output.
+#[test]
+fn runs_that_fail_or_are_refused_print_their_report_as_json() {
+    let place = Place::s3("").unwrap();
+    let revision = place.add_orphan(b"{}", None).unwrap();
+    place.add_orphan(b"an orphan", None).unwrap();
+    let old = SystemTime::now() - THREE_DAYS;
+    let link = revision_link_key("harbor/app", &revision);
+    place.put(&link, revision.as_bytes(), old).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let cases: [(i32, &str, &[&str]); 3] = [
+        (3, "refused", &["--delete-untagged"]),
+        (2, "failed", &["--candidates", "/dev/full"]),
+        (1, "failed", &[]),
+    ];
+    let argument = place.argument();
+    for command in [&["check"][..], &["delete", "--assume-read-only"]] {
+        for (status, outcome, options) in cases {
+            if status == 1 {
+                let denied = Fault::on(Operation::List, Effect::Status(403, "AccessDenied"));
+                let of_shards = denied.of_keys_with("docker/registry/v2/blobs/sha256/");
+                place.server().unwrap().faults().add(of_shards);
+            }
+            let arguments = [command, &[&argument], options].concat();
+            let text = hardprune.run(&arguments).unwrap();
+            assert_eq!((text.status, text.stdout.as_str()), (status, ""), "{text:?}");
+            let json = hardprune
+                .run(&[&arguments[..], &["--output", "json"]].concat())
+                .unwrap();
+            place.server().unwrap().faults().clear();
+            assert_eq!(json.status, status, "{json:?}");
+            assert!(json.stderr.contains("hardprune: "), "{json:?}");
+            let report: Value = serde_json::from_str(&json.stdout).unwrap();
+            ensure_valid(&report).unwrap();
+            assert_eq!(report["outcome"], outcome, "{report:#}");
+            assert!(report["error"].is_string(), "{report:#}");
+        }
+        // No run came to be.
+        let none = [command, &["/no/such/registry", "--output", "json"]].concat();
+        let none = hardprune.run(&none).unwrap();
+        assert_eq!((none.status, none.stdout.as_str()), (2, ""), "{none:?}");
+    }
 }
 
 #[test]

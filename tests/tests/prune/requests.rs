@@ -164,12 +164,13 @@ fn a_delete_names_each_key_once_and_none_by_itself() {
     assert_eq!(of_registry(Operation::DeleteObjects), removed);
     assert_eq!(of_registry(Operation::Delete), 0);
     assert_eq!(of_registry(Operation::Put), 0);
-    // The lock, the probe of conditional writes, and nothing else: the state is elsewhere.
+    // The lock, who may delete, the probe of conditional writes, and nothing else: the state is elsewhere.
     let is_foreign = |entry: &&LogEntry| {
         let writes = [Operation::Put, Operation::Delete, Operation::DeleteObjects];
         writes.contains(&entry.operation)
             && !entry.key.starts_with("docker/")
             && entry.key != "hardprune/lock.json"
+            && entry.key != "hardprune/last-delete.json"
             && !entry.key.starts_with("hardprune/probe-")
     };
     let foreign: Vec<_> = delete.log.iter().filter(is_foreign).collect();

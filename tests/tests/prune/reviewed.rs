@@ -1,13 +1,17 @@
 //! `delete --plan RUN`: exactly what both a reviewed check and a fresh look name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
+use hardprune_coordinator::human;
 use hardprune_tests::content::Seeded;
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::manifests::{self, Family};
+use hardprune_tests::program::Finished;
 use hardprune_tests::pull::{Puller, pull_everything};
 use hardprune_tests::push::Pusher;
+use hardprune_tests::scene::KILLED;
 use hardprune_tests::storage_writer::{Storage, blob_key, layer_link_key, revision_link_key};
 use hardprune_tests::truth::Tag;
 use serde_json::Value;
@@ -222,4 +226,88 @@ fn plans_of_other_registries_and_of_no_run_are_refused() {
     )
     .unwrap();
     assert!(one.inventory().unwrap().0.is_empty());
+}
+
+/// All that the check kept is gone by then: the run has its own copies, and believes none that has changed.
+#[test]
+fn a_run_that_goes_on_needs_nothing_of_the_check_any_more() {
+    let place = Place::folder().unwrap();
+    let truth = generate(&Shape::small(23), &place).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let checked = report(&hardprune, &place, 0, "check", &[]).unwrap();
+    // Nobody has reviewed it.
+    let unseen = place.add_orphan(b"came after the review", None).unwrap();
+
+    let argument = place.argument();
+    let plan = ["--assume-read-only", "--plan", run_of(&checked).unwrap()];
+    let mut command = hardprune.command(&[&["delete", &argument], &plan[..]].concat());
+    let killed = command
+        .env("FAILPOINTS", "after-dangling=return")
+        .output()
+        .unwrap();
+    assert_eq!(Finished::of(&killed).unwrap().status, KILLED);
+    let kept = hardprune.home().join(".local/state/hardprune");
+    assert!(kept.is_dir(), "{kept:?}");
+    std::fs::remove_dir_all(kept).unwrap();
+
+    let runs = place.path("hardprune/runs").unwrap();
+    let run = std::fs::read_dir(runs).unwrap().next().unwrap().unwrap();
+    let copy = run.path().join("reviewed/plan.json");
+    let bytes = std::fs::read(&copy).unwrap();
+    std::fs::write(&copy, [&bytes[..], b"\n"].concat()).unwrap();
+    let resume = ["delete", &argument, "--assume-read-only", "--resume", "auto"];
+    let refused = hardprune.run(&resume).unwrap();
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("has changed"), "{refused:?}");
+
+    std::fs::write(&copy, bytes).unwrap();
+    let resumed = report(&hardprune, &place, 0, "delete", &["--resume", "auto"]).unwrap();
+    assert_eq!(number(&resumed, "bytes.freed").unwrap(), truth.orphan_bytes());
+    assert_eq!(number(&resumed, "blobs.not_attempted").unwrap(), 1);
+    assert!(place.get(&blob_key(&unseen)).unwrap().is_some());
+}
+
+/// R7: by kind, and without what nobody has reviewed.
+#[test]
+fn before_it_deletes_it_says_all_that_goes() {
+    let place = Place::folder().unwrap();
+    generate(&Shape::small(24), &place).unwrap();
+    let old = SystemTime::now() - THREE_DAYS;
+    let upload = "docker/registry/v2/repositories/app/_uploads/0b1a5a5e-8b39-4a5b-9a36-0f6f1d1f7a55";
+    place.put(&format!("{upload}/data"), &[7; 1500], old).unwrap();
+    place
+        .put(&format!("{upload}/startedat"), b"2026-01-01T00:00:00Z", old)
+        .unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let options = ["--delete-untagged", "--purge-uploads-older-than", "1h"];
+    let checked = report(&hardprune, &place, 0, "check", &options).unwrap();
+    place.add_orphan(&[1; 5000], None).unwrap();
+
+    let argument = place.argument();
+    let plan = ["--assume-read-only", "--plan", run_of(&checked).unwrap()];
+    let arguments = [&["delete", &argument, "--output", "json"], &options[..], &plan].concat();
+    let deleted = hardprune.run(&arguments).unwrap();
+    assert_eq!(deleted.status, 0, "{deleted:?}");
+    let report: Value = serde_json::from_str(&deleted.stdout).unwrap();
+    let said = |path: &str| number(&report, path).unwrap();
+    assert!(
+        said("links.revision") > 0 && said("bytes.uploads") == 1520,
+        "{report:#}"
+    );
+    assert_eq!(said("blobs.not_attempted"), 1);
+    let line = format!(
+        "will delete {} of {} blobs ({}), {} layer links, {} links of dead manifests, {} tag history entries and 2 files of \
+         abandoned uploads (1.484 KiB)",
+        said("blobs.deleted"),
+        said("blobs.scanned"),
+        human::bytes(said("bytes.freed")),
+        said("links.layer"),
+        said("links.revision"),
+        said("links.tag"),
+    );
+    assert!(
+        deleted.stderr.lines().any(|said| said == line),
+        "{line}\n{}",
+        deleted.stderr
+    );
 }

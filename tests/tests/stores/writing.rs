@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::TryStreamExt;
 use futures::future::join_all;
 use hardprune_common::clock::machine_now;
 use hardprune_common::store::{
@@ -61,6 +62,21 @@ pub async fn an_absent_key_is_not_found(store: &Opened) -> Result<()> {
     store.put_all(&["a/b/c", "b"]).await?;
     for key in ["a", "a/b", "a/b/d", "a/b/c/d", "b/c", "c", "a/b/C", "a/b/%63"] {
         is_absent(store, key).await?;
+    }
+    Ok(())
+}
+
+/// Keys come from messages, too: none may name what is not the store's.
+pub async fn no_key_leads_out_of_the_store(store: &Opened) -> Result<()> {
+    store.put_all(&["a/b"]).await?;
+    for key in ["../a", "a/../../b", "a/../a/b"] {
+        let read = store.store.get(key, 0, 10).await;
+        ensure!(read.is_err(), "{key:?} was read");
+        let written = store.store.put(key, "x".into(), PutCondition::Always).await;
+        ensure!(written.is_err(), "{key:?} was written");
+        let listed: Result<Vec<_>, _> = store.store.list(ListRange::prefix(key)).try_collect().await;
+        let found = listed.map_or(0, |pages: Vec<Vec<_>>| pages.iter().map(Vec::len).sum());
+        ensure!(found == 0, "{key:?} was listed");
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Provider for Azure {
         }
         match (query.token, query.after) {
             (Some(token), _) => pairs.push(("marker", token)),
-            // It begins with this key, not behind it.
+            // It begins with this key, not behind it; where the service does not know it, with the first.
             (None, Some(after)) => pairs.push(("startFrom", after)),
             (None, None) => {}
         }
@@ -53,6 +53,12 @@ impl Provider for Azure {
             pairs.push(("maxresults", most_keys));
         }
         query_string(&pairs)
+    }
+
+    /// `startFrom` came with service version 2026-02-06 (release notes of Azure's libraries: Java 12.33.0, .NET
+    /// 12.27.0-beta.1). `object_store` signs for an older one, and emulators do not know it either.
+    fn starts_listings_anywhere(&self) -> bool {
+        false
     }
 
     fn common_headers(&self) -> HeaderMap {

@@ -12,7 +12,7 @@ use super::answers::{Answer, Refusal};
 use super::bulk_delete::{outcome_of_refusal, outcome_without_answer};
 use super::connector::{Ask, NoAnswer};
 use super::provider::object_url;
-use crate::store::{DeleteBatch, KeyOutcome, RequestKind};
+use crate::store::{DeleteBatch, KeyOutcome, RequestKind, Versioning};
 
 /// 256 answers with their headers fit many times.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -33,7 +33,7 @@ impl CloudStore {
             Ok(answer) if answer.status == StatusCode::ACCEPTED => {
                 let parsed = parse_answer(&answer, urls.len());
                 if parsed.only_hidden {
-                    self.connector.note_version();
+                    self.connector.note_versioning(Versioning::KeptForAWhile);
                 }
                 (parsed.outcomes, KeyOutcome::Unknown(parsed.problem))
             }

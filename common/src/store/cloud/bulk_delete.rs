@@ -15,7 +15,7 @@ use super::CloudStore;
 use super::answers::{Refusal, quote};
 use super::connector::{Ask, NoAnswer};
 use super::xml_document::{Step, walk};
-use crate::store::{DeleteBatch, KeyOutcome, RequestKind};
+use crate::store::{DeleteBatch, KeyOutcome, RequestKind, Versioning};
 
 /// 1,000 keys with an error each fit many times.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -41,7 +41,7 @@ impl CloudStore {
             Ok(answer) if answer.status == StatusCode::OK => {
                 let parsed = parse_answer(&answer.body);
                 if parsed.has_delete_marker {
-                    self.connector.note_version();
+                    self.connector.note_versioning(Versioning::Seen);
                 }
                 (parsed.outcomes, KeyOutcome::Unknown(parsed.problem))
             }

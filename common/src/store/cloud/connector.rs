@@ -2,7 +2,6 @@
 //! version ids, and is the only layer that retries. It retries reads; a write or a delete is sent once (R10).
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,7 +102,7 @@ pub(super) struct Connector {
     requests: RequestCounter,
     /// The newest `Date` of an answer, and when it came.
     date: Mutex<Option<(Timestamp, Instant)>>,
-    version_seen: AtomicBool,
+    versioning: Mutex<Versioning>,
 }
 
 impl fmt::Debug for Connector {
@@ -130,7 +129,7 @@ impl Connector {
             in_flight: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             requests: RequestCounter::default(),
             date: Mutex::new(None),
-            version_seen: AtomicBool::new(false),
+            versioning: Mutex::default(),
         }
     }
 
@@ -141,16 +140,13 @@ impl Connector {
 
     /// What the answers so far said about versions.
     pub fn versioning(&self) -> Versioning {
-        if self.version_seen.load(Ordering::Relaxed) {
-            Versioning::Seen
-        } else {
-            Versioning::NotSeen
-        }
+        *self.versioning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that an answer spoke of a version.
-    pub fn note_version(&self) {
-        self.version_seen.store(true, Ordering::Relaxed);
+    /// Notes what an answer said about versions; what says most against a delete is believed.
+    pub fn note_versioning(&self, said: Versioning) {
+        let mut versioning = self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
+        *versioning = said.max(*versioning);
     }
 
     /// The store's time, by the newest `Date` and the machine's monotonic clock (R4).
@@ -304,7 +300,7 @@ impl Connector {
             .filter_map(|name| headers.get(*name))
             .any(|id| !id.is_empty() && id != "null");
         if named {
-            self.note_version();
+            self.note_versioning(Versioning::Seen);
         }
     }
 }

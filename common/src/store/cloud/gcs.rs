@@ -9,7 +9,7 @@ use object_store::gcp::GcpCredentialProvider;
 use super::answers::describe;
 use super::connector::Authorizer;
 use super::list_page::PageFormat;
-use super::provider::{DeleteStyle, ListQuery, Provider};
+use super::provider::{BucketMetadata, DeleteStyle, ListQuery, Provider};
 use super::s3::list_query;
 use crate::store::{ObjectVersion, PutCondition};
 
@@ -19,6 +19,7 @@ const IF_GENERATION: HeaderName = HeaderName::from_static("x-goog-if-generation-
 /// A bucket of Google's.
 pub(super) struct Gcs {
     pub place_url: String,
+    pub metadata: BucketMetadata,
 }
 
 impl Provider for Gcs {
@@ -61,6 +62,10 @@ impl Provider for Gcs {
     fn version(&self, headers: &HeaderMap) -> Option<ObjectVersion> {
         let generation = headers.get(GENERATION)?.to_str().ok()?;
         (!generation.is_empty()).then(|| ObjectVersion(generation.to_owned()))
+    }
+
+    fn bucket_metadata(&self) -> Option<&BucketMetadata> {
+        Some(&self.metadata)
     }
 
     fn delete_style(&self) -> DeleteStyle {

@@ -12,6 +12,7 @@ use super::answers::describe;
 use super::connector::Connector;
 use super::gcs::{Gcs, GcsAuthorizer};
 use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
+use super::provider::BucketMetadata;
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
 const SERVER: &str = "https://storage.googleapis.com";
@@ -125,8 +126,14 @@ pub(crate) fn open_gcs(
         let store = builder.build().map_err(|error| describe(&error))?;
         Some(store.credentials().clone())
     };
+    let server = endpoint_text(&config.server);
     let provider = Gcs {
-        place_url: format!("{}/{bucket}", endpoint_text(&config.server)),
+        place_url: format!("{server}/{bucket}"),
+        // The XML API does not know of soft delete.
+        metadata: BucketMetadata {
+            url: format!("{server}/storage/v1/b/{bucket}?fields=name%2Cversioning%2CsoftDeletePolicy"),
+            bucket: bucket.to_owned(),
+        },
     };
     let connector = Connector::new(
         http.client()?,

@@ -49,6 +49,14 @@ impl DeleteStyle {
     }
 }
 
+/// Where a bucket says what it keeps.
+#[derive(Debug, Clone)]
+pub(super) struct BucketMetadata {
+    pub url: String,
+    /// The name that the answer must have.
+    pub bucket: String,
+}
+
 /// What differs between providers.
 pub(super) trait Provider: Send + Sync + 'static {
     /// "bucket" or "container".
@@ -63,6 +71,11 @@ pub(super) trait Provider: Send + Sync + 'static {
     /// The query that asks for a page, from `?` on.
     fn list_query(&self, query: ListQuery<'_>) -> String;
 
+    /// See [`Store::starts_listings_anywhere`](crate::store::Store::starts_listings_anywhere).
+    fn starts_listings_anywhere(&self) -> bool {
+        true
+    }
+
     /// Headers that every request has, before it is signed.
     fn common_headers(&self) -> HeaderMap {
         HeaderMap::new()
@@ -73,6 +86,11 @@ pub(super) trait Provider: Send + Sync + 'static {
 
     /// What the answer to a read or write says about the object's state.
     fn version(&self, headers: &HeaderMap) -> Option<ObjectVersion>;
+
+    /// Where the bucket must be asked whether it keeps what is deleted. `None` where answers to reads, writes and deletes say so.
+    fn bucket_metadata(&self) -> Option<&BucketMetadata> {
+        None
+    }
 
     /// How deletes are sent.
     fn delete_style(&self) -> DeleteStyle;

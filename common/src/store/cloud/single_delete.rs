@@ -11,7 +11,7 @@ use super::answers::Refusal;
 use super::bulk_delete::{outcome_of_refusal, outcome_without_answer};
 use super::connector::Ask;
 use super::provider::object_url;
-use crate::store::{DeleteBatch, KeyOutcome, RequestKind};
+use crate::store::{DeleteBatch, KeyOutcome, RequestKind, Versioning};
 
 /// The connector bounds what really is in flight.
 const AT_ONCE: usize = 32;
@@ -46,7 +46,7 @@ impl CloudStore {
         // A success with a body is a page that something on the way put in the answer's place.
         if answer.status == StatusCode::NO_CONTENT || (answer.status.is_success() && answer.body.is_empty()) {
             if answer.header("x-amz-delete-marker") == Some("true") {
-                self.connector.note_version();
+                self.connector.note_versioning(Versioning::Seen);
             }
             return KeyOutcome::Deleted;
         }

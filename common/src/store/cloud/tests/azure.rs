@@ -35,6 +35,7 @@ async fn a_server_that_ignores_where_to_start_is_borne_with() {
         after: Some("a/3".to_owned()),
         ..ListRange::prefix("a/")
     };
+    assert!(!store.starts_listings_anywhere());
     assert_eq!(keys(&*store, range).await.unwrap(), ["a/4"]);
     assert_eq!(
         server.lines(),
@@ -59,6 +60,36 @@ async fn pages_that_do_not_follow_each_other_are_refused() {
     assert!(matches!(error, StoreError::BadPage { page: 2, .. }), "{error}");
 }
 
+/// Distribution 2.x begins its keys with a `/` there.
+#[tokio::test]
+async fn a_folder_without_a_name_is_in_every_key() {
+    let listed = "<EnumerationResults><Blobs><Blob><Name>/docker/a</Name><Properties><Last-Modified>Fri, 02 Jan 2026 \
+                  03:04:05 GMT</Last-Modified><Content-Length>1</Content-Length></Properties></Blob></Blobs><NextMarker/>\
+                  </EnumerationResults>";
+    let read = Reply::new(206, "x")
+        .header("content-range", "bytes 0-0/1")
+        .header("etag", "\"e\"");
+    let server = ScriptedServer::start([Reply::new(200, listed), read, Reply::new(403, "")]).await;
+    let secrets = [("account_name", "acc"), ("account_key", "U0VDUkVU")];
+    let store = open_with("az://c//", &server.endpoint, &secrets);
+    assert_eq!(
+        keys(&*store, ListRange::prefix("docker/")).await.unwrap(),
+        ["docker/a"]
+    );
+    store.get("docker/a", 0, 1).await.unwrap();
+    store.delete(own_files(&["x"], LONG)).await;
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /c?restype=container&comp=list&prefix=%2Fdocker%2F",
+            "GET /c//docker/a",
+            "POST /c?restype=container&comp=batch",
+        ]
+    );
+    let sent = &server.asked()[2].body;
+    assert!(sent.contains("DELETE /c//hardprune/x HTTP/1.1\r\n"), "{sent}");
+}
+
 #[tokio::test]
 async fn a_batch_names_each_blob_and_is_sent_once() {
     let part = |id: usize, status: &str, head: &str| {
@@ -78,7 +109,11 @@ async fn a_batch_names_each_blob_and_is_sent_once() {
     let outcomes = store.delete(own_files(&["a b", "c", "d"], LONG)).await;
     assert_eq!(outcomes[..2], [KeyOutcome::Deleted, KeyOutcome::Deleted]);
     assert!(matches!(&outcomes[2], KeyOutcome::Unknown(_)));
-    assert_eq!(store.versioning(), Versioning::Seen, "the blob is only hidden");
+    assert_eq!(
+        store.versioning(),
+        Versioning::KeptForAWhile,
+        "the blob is only hidden"
+    );
     assert_eq!(server.lines(), ["POST /c?restype=container&comp=batch"]);
     let sent = &server.asked()[0].body;
     assert!(

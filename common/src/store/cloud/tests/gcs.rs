@@ -48,6 +48,35 @@ async fn conditions_are_generations() {
 }
 
 #[tokio::test]
+async fn a_bucket_is_asked_whether_it_keeps_what_is_deleted() {
+    let says = |policy: &str| Reply::new(200, format!("{{\"name\":\"b\"{policy}}}"));
+    let cases = [
+        (says(""), Versioning::NotSeen),
+        (says(",\"versioning\":{\"enabled\":true}"), Versioning::Seen),
+        (
+            says(",\"softDeletePolicy\":{\"retentionDurationSeconds\":\"604800\"}"),
+            Versioning::KeptForAWhile,
+        ),
+        // Who may prune need not have the right to know.
+        (Reply::new(403, "{}"), Versioning::Unknown),
+        (Reply::new(404, "<html></html>"), Versioning::Unknown),
+        (Reply::new(200, "<html>Sign in</html>"), Versioning::Unknown),
+    ];
+    for (reply, expected) in cases {
+        let server = ScriptedServer::start([reply]).await;
+        let store = open(&server);
+        assert_eq!(store.ask_versioning().await, expected);
+        assert_eq!(store.versioning(), expected);
+        assert_eq!(
+            server.lines(),
+            ["GET /storage/v1/b/b?fields=name%2Cversioning%2CsoftDeletePolicy"]
+        );
+        assert!(server.asked()[0].head.contains("authorization: bearer secret"));
+        assert_eq!(store.requests().get, 1);
+    }
+}
+
+#[tokio::test]
 async fn deletes_go_one_by_one_and_once_each() {
     let refuse = |status, code: &str| Reply::new(status, format!("<Error><Code>{code}</Code></Error>"));
     let cases = [

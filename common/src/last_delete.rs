@@ -1,0 +1,154 @@
+//! Which epoch was last allowed to delete on a registry, and where its books are (R5). Lies beside the lock in the registry's
+//! own storage; written before the lock allows anything, and never removed.
+//!
+//! Two runs may have two state stores, and neither knows of the other's. What a run left open and is absent was freed by it only
+//! as long as no other run has deleted since.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::{Epoch, RunId};
+use crate::store::{ObjectVersion, PutCondition, Store, StoreError};
+
+/// The file's key.
+pub const LAST_DELETE_KEY: &str = "hardprune/last-delete.json";
+
+const LARGEST: u64 = 1 << 20;
+
+/// Who was last allowed to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDelete {
+    /// The format's version: 1.
+    pub version: u32,
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// The identity of the state store that has its books, without secrets.
+    pub state: String,
+}
+
+/// What a registry's storage says of who was last allowed to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// Who. `None`: what stands there cannot be read.
+    pub last: Option<LastDelete>,
+    /// This state of the file.
+    pub version: ObjectVersion,
+}
+
+/// Reads who was last allowed to delete. `None` where nobody ever was.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn read(registry: &dyn Store) -> Result<Option<Noted>, StoreError> {
+    match registry.get(LAST_DELETE_KEY, 0, LARGEST).await {
+        Ok(object) => Ok(Some(Noted {
+            last: serde_json::from_slice(&object.bytes).ok(),
+            version: object.version,
+        })),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Names who but `run` may have deleted since it was last allowed to. `None`: nobody.
+///
+/// Only what was absent before this was asked was deleted by `run`: others may be allowed to at any moment after.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn deleted_since(registry: &dyn Store, run: RunId) -> Result<Option<String>, StoreError> {
+    Ok(match read(registry).await? {
+        None => None,
+        Some(Noted { last: None, .. }) => {
+            Some(format!("a run that {LAST_DELETE_KEY:?} does not name any more"))
+        }
+        Some(Noted { last: Some(last), .. }) => {
+            (last.epoch.run != run).then(|| format!("run {}", last.epoch.run))
+        }
+    })
+}
+
+/// Writes who is allowed to delete from now on; `seen` is what stood there when the lock was taken. Nothing may be deleted before.
+///
+/// # Errors
+///
+/// [`StoreError::ConditionNotMet`] where somebody else has written since, and other failures of the store.
+pub async fn write(registry: &dyn Store, last: &LastDelete, seen: Option<&Noted>) -> Result<(), StoreError> {
+    // A document without maps can always be written.
+    let bytes = serde_json::to_vec_pretty(last).unwrap_or_default();
+    // Who was suspended until its lock was taken from it must not hide who has deleted since.
+    let condition = match seen {
+        None => PutCondition::IfAbsent,
+        Some(noted) => PutCondition::IfUnchanged(noted.version.clone()),
+    };
+    if let Err(error) = registry.put(LAST_DELETE_KEY, bytes.into(), condition).await {
+        // It may have been written without an answer.
+        match read(registry).await {
+            Ok(Some(found)) if found.last.as_ref() == Some(last) => {}
+            _ => return Err(error),
+        }
+    }
+    registry.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::filesystem::FilesystemStore;
+
+    fn last(run: RunId) -> LastDelete {
+        LastDelete {
+            version: 1,
+            epoch: Epoch::first(run),
+            state: "s3://state".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = FilesystemStore::open(folder.path()).unwrap();
+        let (first, second) = (RunId::generate(), RunId::generate());
+        assert_eq!(read(&registry).await.unwrap(), None);
+        assert_eq!(deleted_since(&registry, first).await.unwrap(), None);
+
+        write(&registry, &last(first), None).await.unwrap();
+        let seen = read(&registry).await.unwrap().unwrap();
+        assert_eq!(seen.last, Some(last(first)));
+        assert_eq!(deleted_since(&registry, first).await.unwrap(), None);
+
+        write(&registry, &last(second), Some(&seen)).await.unwrap();
+        let who = deleted_since(&registry, first).await.unwrap();
+        assert_eq!(who, Some(format!("run {second}")));
+        assert_eq!(deleted_since(&registry, second).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn who_saw_less_does_not_write_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = FilesystemStore::open(folder.path()).unwrap();
+        let (first, second) = (RunId::generate(), RunId::generate());
+        write(&registry, &last(first), None).await.unwrap();
+        let error = write(&registry, &last(second), None).await.unwrap_err();
+        assert!(matches!(error, StoreError::ConditionNotMet { .. }), "{error}");
+        // What it says itself it has written, with or without an answer.
+        write(&registry, &last(first), None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_may_name_anybody_and_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = FilesystemStore::open(folder.path()).unwrap();
+        let run = RunId::generate();
+        registry
+            .put(LAST_DELETE_KEY, "".into(), PutCondition::Always)
+            .await
+            .unwrap();
+        assert!(deleted_since(&registry, run).await.unwrap().is_some());
+        let seen = read(&registry).await.unwrap().unwrap();
+        assert_eq!(seen.last, None);
+        write(&registry, &last(run), Some(&seen)).await.unwrap();
+        assert_eq!(deleted_since(&registry, run).await.unwrap(), None);
+    }
+}
