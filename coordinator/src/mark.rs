@@ -64,7 +64,7 @@ pub async fn cut_ranges(registry: &dyn Store, workers: usize) -> Result<Vec<KeyR
     Ok(ranges)
 }
 
-/// How many ranges are worth their listings (decision 0010).
+/// How many ranges are worth their listings (decision 0013).
 fn ranges_wanted(workers: usize, starts_listings_anywhere: bool) -> usize {
     let wanted = workers * RANGES_FOR_A_WORKER;
     if starts_listings_anywhere {

@@ -54,7 +54,7 @@ pub(crate) async fn mark_range(
     };
     let mut collector = RepositoryCollector::new(&work.rules, limits);
     let judges_whole = judges_whole_repositories(&work.rules);
-    // Where the rest would be listed from the first key on again, it is not handed on (decision 0010).
+    // Where the rest would be listed from the first key on again, it is not handed on (decision 0013).
     let ends_early = context.registry.starts_listings_anywhere();
     let mut listed = 0u64;
     let mut last_key: Option<String> = None;
