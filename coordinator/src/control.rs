@@ -8,11 +8,11 @@ use hardprune_common::clock;
 use hardprune_common::nats::{Nats, RunState, Runs, Wanted};
 use hardprune_common::run::RunId;
 use hardprune_worker::nats_args::NatsArgs;
+use hardprune_worker::process::place;
 
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::human::bytes;
-use crate::lock_registry::owner;
 use crate::print;
 
 /// How often a watched run is looked at.
@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 async fn open(args: &NatsArgs) -> Result<Runs, RunError> {
-    let Some(settings) = args.settings(&format!("hardprune runs, {}", owner()))? else {
+    let Some(settings) = args.settings(&format!("hardprune runs, {}", place()))? else {
         return Err(RunError::Usage(
             "which NATS server? Name it with --nats URL".to_owned(),
         ));

@@ -36,7 +36,6 @@ mod runs;
 pub mod seal;
 mod serve_metrics;
 pub mod settle;
-mod signals;
 mod silence;
 pub mod spool;
 pub mod sweep;

@@ -20,6 +20,7 @@ use hardprune_common::run::Epoch;
 use hardprune_common::store::{
     DeleteBatch, ExclusiveLock, KeyOutcome, ObjectVersion, PutCondition, Store, StoreError,
 };
+use hardprune_worker::process::place;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -87,7 +88,7 @@ impl RegistryLock {
         let document = LockDocument {
             version: 1,
             epoch: epoch.clone(),
-            owner: owner(),
+            owner: place(),
             since: now,
             renewed: now,
             lease_seconds: u32::try_from(terms.lease.as_secs()).unwrap_or(u32::MAX),
@@ -360,13 +361,6 @@ fn held_by(registry: &dyn Store, found: &LockDocument, take_over: TakeOver) -> L
         renewed: found.renewed,
         take_over,
     }
-}
-
-/// Names this process: host and number.
-#[must_use]
-pub fn owner() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("process {} on {host}", std::process::id())
 }
 
 /// Takes the advisory lock, where the store has such a thing.

@@ -8,6 +8,7 @@ use hardprune_common::run::RunId;
 use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::Store;
 use hardprune_common::store::location::StorageLocation;
+use hardprune_worker::process::{place, stop_on_signal};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,6 @@ use crate::cli::{OutputFormat, Resume, RunArgs};
 use crate::deadline::zoned_now;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::lock_registry::owner;
 use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
@@ -27,7 +27,7 @@ use crate::run::{Ended, Run};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
 use crate::serve_metrics::Metrics;
 use crate::transport::Elsewhere;
-use crate::{metrics_file, print, signals};
+use crate::{metrics_file, print};
 
 /// Tasks done at once: enough to keep a cloud store's requests in flight busy, and a disk with a cold cache, which serves many
 /// walks faster than one however few processors there are.
@@ -73,7 +73,10 @@ pub async fn prune(
     outputs.prepare()?;
     let metrics = Metrics::register()?;
     let readiness = metrics.serve(args.health_addr).await?;
-    let stop = signals::stop_on_signal()?;
+    let stop = stop_on_signal(|| {
+        eprintln!("stopping: batches in flight end first; a second signal ends at once");
+    })
+    .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
     let concurrency = args.registry.concurrency;
@@ -157,7 +160,7 @@ pub async fn prune(
 
 /// Connects to NATS, where its workers are to do the tasks, and sets up what that needs.
 async fn elsewhere(mode: Mode, args: &RunArgs) -> Result<Option<Elsewhere>, RunError> {
-    let Some(settings) = args.nats.settings(&format!("hardprune, {}", owner()))? else {
+    let Some(settings) = args.nats.settings(&format!("hardprune, {}", place()))? else {
         return Ok(None);
     };
     if mode == Mode::Check && args.registry.state.is_none() {

@@ -11,13 +11,13 @@ use hardprune_common::queue::{InProcessPublisher, TaskPublisher, in_process};
 use hardprune_common::run::Epoch;
 use hardprune_common::task::MESSAGE_VERSION;
 use hardprune_worker::context::WorkerContext;
+use hardprune_worker::process::place;
 use hardprune_worker::run_task::work;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::error::RunError;
-use crate::lock_registry::owner;
 use crate::metrics::CoordinatorMetrics;
 use crate::progress::Board;
 use crate::report::Outcome;
@@ -81,7 +81,7 @@ impl Transport {
                 Mode::Check => "check".to_owned(),
                 Mode::Delete => "delete".to_owned(),
             },
-            coordinator: owner(),
+            coordinator: place(),
             started: now,
             updated: now,
             deadline: run.deadline,
@@ -130,9 +130,18 @@ impl Transport {
     /// Ends the queue; nothing of the run is left to do.
     pub async fn end(self, outcome: Outcome, board: Arc<Board>, stop: CancellationToken) {
         match self {
-            Self::InProcess { publisher, workers } => {
+            Self::InProcess {
+                publisher,
+                mut workers,
+            } => {
                 drop(publisher);
-                workers.join_all().await;
+                match outcome {
+                    Outcome::Completed | Outcome::Stopped => {
+                        workers.join_all().await;
+                    }
+                    // No task that deletes is under way, and nobody waits for what else would be found.
+                    Outcome::Refused | Outcome::Failed => workers.shutdown().await,
+                }
             }
             Self::Elsewhere {
                 publisher,

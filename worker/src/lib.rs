@@ -12,6 +12,7 @@ mod mark_repository;
 pub mod metrics;
 pub mod nats_args;
 mod plan_shard;
+pub mod process;
 pub mod program;
 mod read_links;
 mod read_manifests;

@@ -13,7 +13,6 @@ use hardprune_common::queue::{GiveBack, TaskConsumer, TaskInHand};
 use hardprune_common::state::StateStore;
 use hardprune_common::store::location::OpenOptions;
 use prometheus::Registry;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -23,6 +22,7 @@ use crate::context::WorkerContext;
 use crate::logging::{self, LogFormat};
 use crate::metrics::WorkerMetrics;
 use crate::nats_args::NatsArgs;
+use crate::process::{place, stop_on_signal};
 use crate::run_task;
 use crate::stores::{StoresError, WorkerStores};
 
@@ -35,8 +35,6 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The exit status of a command line or a configuration that cannot be used.
 const USAGE: u8 = 2;
-/// The exit status of a program that was ended by a second signal.
-const ENDED_AT_ONCE: i32 = 130;
 
 /// Does what `hardprune check|delete --nats URL` hands out: marks, plans and deletes on the stores that it was started with, and
 /// on no others.
@@ -137,7 +135,11 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> Result<(), ProgramError> {
-    let drain = drain_on_signal()?;
+    let drain = stop_on_signal(|| info!("stops: batches in flight end first; a second signal ends at once"))
+        .map_err(|source| ProgramError::System {
+            what: "signals cannot be listened for",
+            source,
+        })?;
     let registry = Registry::new();
     let metrics = WorkerMetrics::register(&registry)?;
     let readiness = Readiness::not_ready("not connected to NATS yet");
@@ -298,37 +300,6 @@ async fn attempt(context: Option<Arc<WorkerContext>>, hand: Box<dyn TaskInHand>)
     if let Err(error) = run_task::attempt(&context, &*hand).await {
         error!(%error, task = hand.task().id, "nobody could be told of a task; another worker will look what is left of it");
     }
-}
-
-/// Makes a token that the first SIGINT or SIGTERM cancels.
-fn drain_on_signal() -> Result<CancellationToken, ProgramError> {
-    let failed = |source| ProgramError::System {
-        what: "signals cannot be listened for",
-        source,
-    };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let drain = CancellationToken::new();
-    let draining = drain.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if draining.is_cancelled() {
-                std::process::exit(ENDED_AT_ONCE);
-            }
-            info!("stops: batches in flight end first; a second signal ends at once");
-            draining.cancel();
-        }
-    });
-    Ok(drain)
-}
-
-fn place() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("process {} on {host}", std::process::id())
 }
 
 #[cfg(test)]
