@@ -130,6 +130,18 @@ pub fn holds_canonical_layer_links(folder: &str) -> bool {
     folder.starts_with(REPOSITORIES) && folder.ends_with("/_layers/sha256/")
 }
 
+/// Whether the folders in a folder are a repository's tags. `folder` ends with a `/`.
+#[must_use]
+pub fn holds_tags(folder: &str) -> bool {
+    folder.starts_with(REPOSITORIES) && folder.ends_with("/_manifests/tags/")
+}
+
+/// The key of the link that says what a tag means now. `folder` is one that holds tags, and ends with a `/`.
+#[must_use]
+pub fn tag_link_in(folder: &str, tag: &str) -> String {
+    format!("{folder}{tag}/current/link")
+}
+
 /// Whether a folder lies among a repository's tags, or its uploads. `folder` ends with a `/`.
 #[must_use]
 pub fn is_of_tags_or_uploads(folder: &str) -> bool {
@@ -271,6 +283,15 @@ mod tests {
         }
         assert_eq!(only_file_below(&format!("{BLOBS}sha256/")), None);
         assert_eq!(only_file_below(&format!("{BLOBS}sha256/e3/{HEX}/")), None);
+    }
+
+    #[test]
+    fn a_tags_link_is_named_by_its_folder() {
+        let tag = RepositoryEntry::TagCurrent { tag: "v1".to_owned() };
+        let folder = format!("{REPOSITORIES}a/b/_manifests/tags/");
+        assert!(holds_tags(&folder));
+        assert!(!holds_tags(&format!("{folder}v1/")));
+        assert_eq!(tag_link_in(&folder, "v1"), repository_key("a/b", &tag));
     }
 
     #[test]

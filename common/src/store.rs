@@ -84,7 +84,7 @@ impl Glimpse {
 pub enum Wanted {
     /// Everything.
     Everything,
-    /// Everything but tags and uploads, of which only the keys are.
+    /// Everything but tags and uploads: of uploads only the keys, and of a tag perhaps only the key of its current link.
     LayersAndManifests,
 }
 

@@ -22,12 +22,16 @@ fn hex() -> String {
 
 /// Plants keys; each must be counted once, and be there after a prune.
 fn left_alone(scene: &Scene, keys: &[String]) -> Result<()> {
+    left_alone_and_counted(scene, keys, keys.len())
+}
+
+fn left_alone_and_counted(scene: &Scene, keys: &[String], count: usize) -> Result<()> {
     for key in keys {
         scene.put(key, b"somebody's")?;
     }
     let report = scene.prunes_exactly(&[])?;
     let counted = number(&report, "/blobs/unrecognized_keys");
-    ensure!(counted == keys.len() as u64, "{counted} were counted: {report:#}");
+    ensure!(counted == count as u64, "{counted} were counted: {report:#}");
     for key in keys {
         let bytes = scene.storage().get(key)?;
         ensure!(bytes.as_deref() == Some(&b"somebody's"[..]), "{key} went");
@@ -82,14 +86,33 @@ fn keys_that_are_nearly_those_of_links() {
         format!("{repository}/_layers/sha256/{hex}/deeper/link"),
         format!("{repository}/_layers/sha256/link"),
         format!("{repository}/_manifests/revisions/sha256/{hex}/readme"),
-        format!("{repository}/_manifests/tags/latest/current/link~"),
-        format!("{repository}/_manifests/tags/latest/index/sha256/{upper}/link"),
         format!("{repository}/_uploads/1/leftover"),
         format!("{repository}/_trash/sha256/{hex}/link"),
         format!("{ROOT}repositories/README"),
     ];
     for on in EVERYWHERE {
         left_alone(&Scene::new(on).unwrap(), &keys).unwrap();
+    }
+}
+
+/// A folder does not look into tags where no option asks for them.
+#[test]
+fn keys_that_are_nearly_those_of_tags() {
+    let upper = hex().to_uppercase();
+    let tag = format!("{ROOT}repositories/odd/app/_manifests/tags/latest");
+    let keys = [
+        format!("{tag}/current/link~"),
+        format!("{tag}/index/sha256/{upper}/link"),
+    ];
+    left_alone_and_counted(&Scene::new(On::Folder).unwrap(), &keys, 0).unwrap();
+    left_alone_and_counted(&Scene::new(On::S3).unwrap(), &keys, 2).unwrap();
+}
+
+#[test]
+fn keys_beside_tags() {
+    let key = format!("{ROOT}repositories/odd/app/_manifests/tags/latest");
+    for on in EVERYWHERE {
+        left_alone(&Scene::new(on).unwrap(), std::slice::from_ref(&key)).unwrap();
     }
 }
 

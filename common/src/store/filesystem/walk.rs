@@ -113,6 +113,8 @@ struct Folder<'f> {
     exact: bool,
     only_file: Option<&'static str>,
     only_names: bool,
+    /// Its folders are tags, of which the names will do.
+    names_tags: bool,
 }
 
 /// One name in a folder.
@@ -183,9 +185,10 @@ impl Walk<'_> {
             exact,
             only_file: layout::only_file_below(key),
             only_names: exact && self.is_only_named(key),
+            names_tags: exact && self.glance == Some(Wanted::LayersAndManifests) && layout::holds_tags(key),
         };
         for entry in entries {
-            if !self.only_file(&folder, &entry)? {
+            if !self.only_tag(&folder, &entry)? && !self.only_file(&folder, &entry)? {
                 self.entry(&folder, &entry)?;
             }
         }
@@ -271,6 +274,21 @@ impl Walk<'_> {
         };
         let exact = exact && entry.kind == FileType::RegularFile;
         self.push(Glimpse::Listed(listed(key, &stat, exact)))
+    }
+
+    /// Names a tag's link without a look into the tag's folders: they are a fifth of a registry's, and where tags are not wanted
+    /// nothing in them is. Returns false where it is no tag.
+    fn only_tag(&mut self, folder: &Folder<'_>, entry: &Entry) -> Result<bool, Stop> {
+        let name = match entry.name.to_str() {
+            Ok(name) if folder.names_tags && entry.is_folder && !entry.is_link => name,
+            _ => return Ok(false),
+        };
+        let key = layout::tag_link_in(folder.key, name);
+        if !self.range.contains(&key) {
+            return Ok(false);
+        }
+        self.push(Glimpse::Named(key))?;
+        Ok(true)
     }
 
     /// Takes the one file that a registry keeps in a digest's folder, without a look into the folder: that costs one call
