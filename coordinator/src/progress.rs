@@ -10,7 +10,7 @@ use hardprune_common::metrics::Label;
 use hardprune_common::nats::RunProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::human::bytes;
+use crate::human::{bytes, printable_lines};
 use crate::metrics::{CoordinatorMetrics, Stage};
 
 /// How often a plain line is written at most.
@@ -94,6 +94,7 @@ impl Progress {
 
     /// Writes a line, above the bars where there are any.
     pub fn say(&self, line: &str) {
+        let line = printable_lines(line);
         if self.on_terminal {
             // A terminal that cannot be written to loses a line of progress, nothing else.
             let _ = self.bars.println(line);
