@@ -10,6 +10,7 @@ use hardprune_common::metrics::Label;
 use hardprune_common::nats::RunProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::accounts::Accounts;
 use crate::human::{bytes, printable_lines};
 use crate::metrics::{CoordinatorMetrics, Stage};
 
@@ -107,6 +108,15 @@ impl Progress {
     #[must_use]
     pub fn metrics(&self) -> &CoordinatorMetrics {
         &self.metrics
+    }
+
+    /// Shows what the accounts say is deleted, in all epochs; a sweep adds to that.
+    pub fn set_deleted(&self, accounts: &Accounts) {
+        let progress = &mut self.board.lock().progress;
+        progress.deleted_blobs = accounts.deleted_blobs;
+        progress.freed_bytes = accounts.freed_bytes;
+        self.metrics
+            .set_deleted(accounts.deleted_blobs, accounts.freed_bytes);
     }
 
     /// Begins a stage that has no pieces.
