@@ -127,13 +127,19 @@ impl Journal {
             KeyOutcome::Unknown(message) => Some(Fate::Unknown(message.clone())),
             KeyOutcome::Throttled => Some(Fate::NotDone),
         };
-        let not_deleted = outcomes
+        let not_deleted: Vec<_> = outcomes
             .iter()
             .enumerate()
             .filter_map(|(place, outcome)| Some((place, fate(outcome)?)))
             .collect();
         failpoint::here("journal-before-end").await;
-        self.settle(batch, not_deleted).await?;
+        if not_deleted.is_empty() {
+            self.write(batch, "deleted", &[]).await?;
+        } else {
+            // Who settled it meanwhile waited until its request had ended, and looked: that says more.
+            let (key, file) = self.entry(batch, "ended", &not_deleted);
+            self.state.write_json_once(&key, &file).await?;
+        }
         failpoint::here("journal-after-end").await;
         Ok(())
     }
@@ -152,6 +158,12 @@ impl Journal {
     }
 
     async fn write(&self, batch: Batch, step: &str, not_deleted: &[(usize, Fate)]) -> Result<(), StateError> {
+        let (key, file) = self.entry(batch, step, not_deleted);
+        self.state.write_json(&key, &file).await?;
+        Ok(())
+    }
+
+    fn entry(&self, batch: Batch, step: &str, not_deleted: &[(usize, Fate)]) -> (String, EndedFile) {
         let Batch {
             part,
             from,
@@ -163,8 +175,7 @@ impl Journal {
             version: 1,
             not_deleted: not_deleted.to_vec(),
         };
-        self.state.write_json(&key, &file).await?;
-        Ok(())
+        (key, file)
     }
 }
 
@@ -225,6 +236,13 @@ impl JournalFiles {
         let (batch, step) = parse_name(&key[name..]).ok_or_else(|| no_journal(&key))?;
         self.0.push(JournalFile { key, batch, step });
         Ok(())
+    }
+
+    /// Those of the claims before one. A later claim's are not for that one to judge: their requests may be still to come (R5).
+    #[must_use]
+    pub fn of_claims_before(mut self, claim: u64) -> Self {
+        self.0.retain(|file| file.batch.attempt < first_attempt(claim));
+        self
     }
 
     /// Whether there is none.
@@ -309,7 +327,10 @@ fn parse_name(name: &str) -> Option<(Batch, Step)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::filesystem::FilesystemStore;
 
     #[test]
     fn names_round_trip() {
@@ -329,6 +350,44 @@ mod tests {
         ] {
             assert_eq!(parse_name(bad), None, "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_settled_is_not_written_over_and_later_claims_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FilesystemStore::open(folder.path()).unwrap();
+        let state = StateStore::new(Arc::new(store));
+        let epoch = Epoch::first(crate::run::RunId::generate());
+        let journal = Journal::of_task(state.clone(), &epoch, "sweep");
+        let batch = |claim| Batch {
+            part: 0,
+            from: 0,
+            to: 1,
+            attempt: first_attempt(claim),
+        };
+        for claim in [1, 2] {
+            journal.start(batch(claim)).await.unwrap();
+        }
+        let before = journal.files().await.unwrap().of_claims_before(2);
+        let seen = before.read_part(&state, 0).await.unwrap();
+        assert_eq!(seen.into_keys().collect::<Vec<_>>(), [batch(1)]);
+
+        let settled = Fate::Failed("seen".to_owned());
+        journal
+            .settle(batch(1), vec![(0, settled.clone())])
+            .await
+            .unwrap();
+        let late = KeyOutcome::Unknown("no answer".to_owned());
+        journal.end(batch(1), &[late]).await.unwrap();
+        let files = journal.files().await.unwrap();
+        let ends = files.read_part(&state, 0).await.unwrap();
+        assert_eq!(ends[&batch(1)], BatchEnd::Ended([(0, settled)].into()));
+        assert_eq!(ends[&batch(2)], BatchEnd::Open);
+        // That all of it went is said in any case.
+        journal.end(batch(1), &[KeyOutcome::Deleted]).await.unwrap();
+        let files = journal.files().await.unwrap();
+        let ends = files.read_part(&state, 0).await.unwrap();
+        assert_eq!(ends[&batch(1)], BatchEnd::Ended(BTreeMap::new()));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{Epoch, RunId};
+use crate::run::Epoch;
 use crate::store::{ObjectVersion, PutCondition, Store, StoreError};
 
 /// The file's key.
@@ -50,21 +50,26 @@ pub async fn read(registry: &dyn Store) -> Result<Option<Noted>, StoreError> {
     }
 }
 
-/// Names who but `run` may have deleted since it was last allowed to. `None`: nobody.
+/// Names who may have deleted since `epoch` was last allowed to. `None`: nobody.
 ///
-/// Only what was absent before this was asked was deleted by `run`: others may be allowed to at any moment after.
+/// A later epoch of the same run counts: between the two another run may have deleted. Only what was absent before this was asked was
+/// deleted by `epoch`: others may be allowed to at any moment after.
 ///
 /// # Errors
 ///
 /// The store's.
-pub async fn deleted_since(registry: &dyn Store, run: RunId) -> Result<Option<String>, StoreError> {
+pub async fn deleted_since(registry: &dyn Store, epoch: &Epoch) -> Result<Option<String>, StoreError> {
     Ok(match read(registry).await? {
         None => None,
         Some(Noted { last: None, .. }) => {
             Some(format!("a run that {LAST_DELETE_KEY:?} does not name any more"))
         }
         Some(Noted { last: Some(last), .. }) => {
-            (last.epoch.run != run).then(|| format!("run {}", last.epoch.run))
+            let who = match last.epoch.run == epoch.run {
+                true => format!("epoch {} of this run", last.epoch.number),
+                false => format!("run {}", last.epoch.run),
+            };
+            (last.epoch != *epoch).then_some(who)
         }
     })
 }
@@ -95,6 +100,7 @@ pub async fn write(registry: &dyn Store, last: &LastDelete, seen: Option<&Noted>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::RunId;
     use crate::store::filesystem::FilesystemStore;
 
     fn last(run: RunId) -> LastDelete {
@@ -111,17 +117,41 @@ mod tests {
         let registry = FilesystemStore::open(folder.path()).unwrap();
         let (first, second) = (RunId::generate(), RunId::generate());
         assert_eq!(read(&registry).await.unwrap(), None);
-        assert_eq!(deleted_since(&registry, first).await.unwrap(), None);
+        assert_eq!(
+            deleted_since(&registry, &Epoch::first(first)).await.unwrap(),
+            None
+        );
 
         write(&registry, &last(first), None).await.unwrap();
         let seen = read(&registry).await.unwrap().unwrap();
         assert_eq!(seen.last, Some(last(first)));
-        assert_eq!(deleted_since(&registry, first).await.unwrap(), None);
+        assert_eq!(
+            deleted_since(&registry, &Epoch::first(first)).await.unwrap(),
+            None
+        );
 
         write(&registry, &last(second), Some(&seen)).await.unwrap();
-        let who = deleted_since(&registry, first).await.unwrap();
+        let who = deleted_since(&registry, &Epoch::first(first)).await.unwrap();
         assert_eq!(who, Some(format!("run {second}")));
-        assert_eq!(deleted_since(&registry, second).await.unwrap(), None);
+        assert_eq!(
+            deleted_since(&registry, &Epoch::first(second)).await.unwrap(),
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn a_later_epoch_of_the_same_run_may_have_come_after_another_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = FilesystemStore::open(folder.path()).unwrap();
+        let first = Epoch::first(RunId::generate());
+        let later = LastDelete {
+            epoch: first.next(),
+            ..last(first.run)
+        };
+        write(&registry, &later, None).await.unwrap();
+        let who = deleted_since(&registry, &first).await.unwrap();
+        assert_eq!(who.as_deref(), Some("epoch 2 of this run"));
+        assert_eq!(deleted_since(&registry, &first.next()).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -145,10 +175,15 @@ mod tests {
             .put(LAST_DELETE_KEY, "".into(), PutCondition::Always)
             .await
             .unwrap();
-        assert!(deleted_since(&registry, run).await.unwrap().is_some());
+        assert!(
+            deleted_since(&registry, &Epoch::first(run))
+                .await
+                .unwrap()
+                .is_some()
+        );
         let seen = read(&registry).await.unwrap().unwrap();
         assert_eq!(seen.last, None);
         write(&registry, &last(run), Some(&seen)).await.unwrap();
-        assert_eq!(deleted_since(&registry, run).await.unwrap(), None);
+        assert_eq!(deleted_since(&registry, &Epoch::first(run)).await.unwrap(), None);
     }
 }

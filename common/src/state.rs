@@ -139,11 +139,28 @@ impl StateStore {
     ///
     /// The store's.
     pub async fn write_json<T: Serialize + Sync>(&self, key: &str, value: &T) -> Result<FileRef, StateError> {
-        let bytes = serde_json::to_vec_pretty(value).map_err(|error| StateError::Format {
-            key: key.to_owned(),
-            problem: error.to_string(),
-        })?;
-        self.write(key, bytes.into(), 1).await
+        self.write(key, json_of(key, value)?.into(), 1).await
+    }
+
+    /// Writes a value as a JSON document, unless there is one with this key. Returns whether it was written.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn write_json_once<T: Serialize + Sync>(
+        &self,
+        key: &str,
+        value: &T,
+    ) -> Result<bool, StateError> {
+        match self
+            .store
+            .put(key, json_of(key, value)?.into(), PutCondition::IfAbsent)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(StoreError::ConditionNotMet { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads a JSON document that is named by its key alone.
@@ -271,6 +288,13 @@ impl StateStore {
         }
         Ok(())
     }
+}
+
+fn json_of<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec_pretty(value).map_err(|error| StateError::Format {
+        key: key.to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 fn parse_json<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StateError> {

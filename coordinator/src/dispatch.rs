@@ -57,8 +57,8 @@ pub struct Dispatcher<'d> {
     stop: CancellationToken,
     metrics: CoordinatorMetrics,
     tally: Mutex<Tally>,
-    /// Whether there are tasks that delete and whose end is not known for sure.
-    unheard: AtomicBool,
+    /// Whether tasks that delete were handed out.
+    has_handed_out: AtomicBool,
 }
 
 /// What reports said of those who made them.
@@ -93,7 +93,7 @@ impl<'d> Dispatcher<'d> {
             stop,
             metrics,
             tally: Mutex::default(),
-            unheard: AtomicBool::new(false),
+            has_handed_out: AtomicBool::new(false),
         }
     }
 
@@ -103,11 +103,11 @@ impl<'d> Dispatcher<'d> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether somebody may still delete for a task: nobody who did it said that it is over. Somebody who only says that it failed
-    /// may be anybody, where reports come from other processes.
+    /// Whether somebody may still delete for a task. Where reports come from other processes one of them ends a task for this
+    /// side only: a worker whose claim another has taken over reports, too, and one who says that it failed may be anybody.
     #[must_use]
     pub fn may_be_at_work(&self) -> bool {
-        self.unheard.load(Ordering::Relaxed) && !self.queue.hears_all()
+        self.has_handed_out.load(Ordering::Relaxed) && !self.queue.hears_all()
     }
 
     /// Does tasks until none is left; `take` gets the findings of each, and may return more tasks.
@@ -156,12 +156,11 @@ impl<'d> Dispatcher<'d> {
         tasks: Vec<(String, Work)>,
         mut take: impl FnMut(RemovedFindings),
     ) -> Result<Vec<FailedTask>, DispatchError> {
-        let was_unheard = self.unheard.swap(true, Ordering::Relaxed);
+        self.has_handed_out.fetch_or(!tasks.is_empty(), Ordering::Relaxed);
         let wanted = tasks.len();
         let mut open = self.publish_all(tasks).await?;
         let not_handed_out = wanted - open.len();
         let mut given_up = Vec::new();
-        let mut all_ended = true;
         let mut take_next = |result| match result {
             Ok(Findings::Removed(findings)) => take(findings),
             Ok(Findings::Mark(_) | Findings::Plan(_)) => {}
@@ -191,15 +190,11 @@ impl<'d> Dispatcher<'d> {
                 }
             }
             if unknown + open.len() > 0 {
-                all_ended = false;
                 take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
             }
         }
         if not_handed_out > 0 {
             take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
-        }
-        if all_ended && given_up.is_empty() {
-            self.unheard.store(was_unheard, Ordering::Relaxed);
         }
         Ok(given_up)
     }

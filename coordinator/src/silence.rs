@@ -1,8 +1,8 @@
 //! The end of all requests: before books are closed and the lock is given back, nobody may still be deleting.
 //!
-//! Upholds R5 and R11 whatever NATS says: reports of failures, claims and what a run is to do can be made up there. That a task
-//! is over is believed only by its findings in the state store; where some are missing the lock forbids deletes, and the time
-//! passes in which somebody may still go by an earlier look at it.
+//! Upholds R5 and R11 whatever NATS says. Claims and what a run is to do can be made up there, and that a task was reported does
+//! not say that nobody else has it in hand: a worker whose claim was taken from it reports, too. So the lock forbids deletes, and
+//! the time passes in which somebody may still go by an earlier look at it; then the journal says who has sent something.
 
 use std::time::Duration;
 

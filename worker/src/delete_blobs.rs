@@ -13,7 +13,7 @@ use hardprune_common::authority::{PlanPart, TracedPart, TracedPlan};
 use hardprune_common::journal::{ATTEMPTS_PER_CLAIM, Batch, BatchEnd, Journal, first_attempt};
 use hardprune_common::queue::{Claim, Leave, TaskInHand};
 use hardprune_common::removal::RemovalKind;
-use hardprune_common::state::FileRef;
+use hardprune_common::state::{FileRef, StateError};
 use hardprune_common::store::{DeleteBatch, KeyOutcome};
 use hardprune_common::task::RemovedFindings;
 use hardprune_common::{clock, failpoint};
@@ -45,7 +45,7 @@ pub(crate) async fn carry_out(
             true => Duration::ZERO,
             false => plan.longest_request().await,
         };
-        settle_predecessors(context, hand, &journal, parts, wait).await?
+        settle_predecessors(context, hand, &journal, parts, &claim, wait).await?
     } else {
         HashSet::new()
     };
@@ -113,17 +113,20 @@ async fn settle_predecessors(
     hand: &dyn TaskInHand,
     journal: &Journal,
     parts: &[PlanPart],
+    claim: &Claim,
     wait: Duration,
 ) -> Result<HashSet<(usize, usize, usize)>, TaskError> {
     let task = hand.task();
     let files: Vec<FileRef> = parts.iter().map(|part| part.file().clone()).collect();
-    let mut open = journal.files().await?;
+    let of_predecessors =
+        || async { Ok::<_, StateError>(journal.files().await?.of_claims_before(claim.number)) };
+    let mut open = of_predecessors().await?;
     if open.is_empty() {
         return Ok(HashSet::new());
     }
     if !wait.is_zero() && open.has_open_batches() {
         tokio::time::sleep(wait).await;
-        open = journal.files().await?;
+        open = of_predecessors().await?;
     }
     settle_batches(
         &*context.registry,

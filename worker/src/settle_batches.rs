@@ -98,7 +98,7 @@ pub async fn settle_batches(
             let mut looked_at = look_at(registry, removals, end).await?;
             failpoint::here("settle-after-look").await;
             // Asked only now: whoever is named first from here on has deleted nothing before.
-            if let Some(who) = deleted_since(registry, epoch.run).await? {
+            if let Some(who) = deleted_since(registry, epoch).await? {
                 // Who deleted since may have settled it before that.
                 let now = journal.files().await?.read_part(state, number).await?;
                 if now.get(batch).is_some_and(|end| !is_unsettled(end)) {
