@@ -11,6 +11,7 @@ use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
+use crate::guards::GuardArgs;
 
 /// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
 /// parallel, and without ever deleting one that is still needed.
@@ -161,6 +162,9 @@ pub struct RunArgs {
     /// Serves /healthz, /readyz and /metrics at this address while it runs.
     #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
     pub health_addr: Option<HealthAddress>,
+    /// What is too much.
+    #[command(flatten)]
+    pub guards: GuardArgs,
     /// NATS, where `hardprune-worker` processes do the work.
     #[command(flatten)]
     pub nats: NatsArgs,
@@ -302,7 +306,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()
         .map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;

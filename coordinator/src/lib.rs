@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod error;
 pub mod exit_status;
 pub mod failed_removals;
+pub mod guards;
 pub mod human;
 pub mod lock_registry;
 mod manual_page;

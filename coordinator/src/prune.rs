@@ -70,6 +70,7 @@ pub async fn prune(
         removals: args.removals.clone(),
         metrics: args.metrics_file.clone(),
     };
+    let guards = args.guards.guards()?;
     outputs.prepare()?;
     let metrics = Metrics::register()?;
     let readiness = metrics.serve(args.health_addr).await?;
@@ -117,6 +118,7 @@ pub async fn prune(
         lease: args.lease,
         deadline,
         reviewed,
+        guards,
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,

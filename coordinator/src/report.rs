@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
+use crate::guards::Refusal;
 use crate::human;
 pub use crate::problems::Problems;
 use crate::run_record::{Mode, RunOptions, RunRecord};
@@ -169,6 +170,9 @@ pub struct Report {
     pub seconds: Seconds,
     /// What was found wrong.
     pub problems: Problems,
+    /// Guards that refused; of a check, those that would refuse a delete.
+    #[serde(default)]
+    pub guards: Vec<Refusal>,
     /// The error that ended it, where one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -218,6 +222,7 @@ impl Report {
                 .fold(RequestCounts::default(), |sum, epoch| sum.plus(epoch.requests)),
             seconds: Seconds::default(),
             problems: Problems::default(),
+            guards: Vec::new(),
             error: None,
         }
     }
@@ -385,6 +390,14 @@ impl Report {
             );
         }
         line("seconds", format!("{:.1}", self.seconds.total));
+        if self.mode == Mode::Check {
+            for refusal in &self.guards {
+                line(
+                    "a delete is refused",
+                    human::printable(&refusal.message),
+                );
+            }
+        }
         if self.problems.total > 0 {
             let kinds: Vec<_> = self
                 .problems

@@ -25,6 +25,7 @@ use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::failed_removals::write_failed_removals;
+use crate::guards::{self, Guards, Refusal};
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::metrics::Stage;
 use crate::outputs::Outputs;
@@ -58,6 +59,8 @@ pub struct Run {
     pub deadline: Option<Timestamp>,
     /// The reviewed plan that it carries out, its files copied into this run's state.
     pub reviewed: Option<ReviewedPlan>,
+    /// What guards go by.
+    pub guards: Guards,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -93,6 +96,8 @@ struct Found {
     seconds: Seconds,
     plan: Option<SealedPlan>,
     mark: Option<SealedMark>,
+    /// Guards that refuse, or would refuse a delete.
+    guards: Vec<Refusal>,
     /// Problems of this process that no mark counted.
     problems: Vec<Problem>,
     /// Whether a stage before the sweep left something that blobs must wait for (R6).
@@ -219,6 +224,10 @@ impl Run {
     ) -> Result<(), RunError> {
         // The lock was written: where versions are kept, its answer has said so, hours before a mark would end.
         self.refuse_versioned()?;
+        found
+            .guards
+            .extend(guards::compare_clocks(&*self.registry, &self.guards.limits).await?);
+        guards::heed(self.record.mode, &found.guards, "", &self.progress)?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
@@ -271,6 +280,11 @@ impl Run {
             .write_candidates(&self.state, sealed_plan.document())
             .await?;
 
+        let planned = Planned::read(&self.state, sealed_plan.document()).await?;
+        let (mark, plan) = (sealed_mark.document(), sealed_plan.document());
+        let (refusals, in_all) = guards::examine(self, mark, plan, planned).await?;
+        found.guards.extend(refusals.iter().cloned());
+        guards::heed(self.record.mode, &refusals, &in_all, &self.progress)?;
         let Some(lock) = lock else {
             self.outputs
                 .write_planned_removals(&self.state, sealed_plan.document())
@@ -278,8 +292,6 @@ impl Run {
             return Ok(());
         };
         // R7: `delete` says what it will do before it does it.
-        let plan = sealed_plan.document();
-        let planned = Planned::read(&self.state, plan).await?;
         self.progress.say(&planned.announcement(plan));
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
@@ -487,6 +499,7 @@ impl Run {
             settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
+        report.guards.clone_from(&found.guards);
         report.error = error.map(ToString::to_string);
         Ok(report)
     }
