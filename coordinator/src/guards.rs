@@ -160,7 +160,10 @@ pub fn refusals(totals: &Totals, limits: &GuardLimits) -> Vec<Refusal> {
             ),
         );
     }
-    if limits.min_present.is_more_than(totals.present, totals.must_be_present) {
+    if limits
+        .min_present
+        .is_more_than(totals.present, totals.must_be_present)
+    {
         let chance = match totals.by_chance {
             0 => String::new(),
             chance => format!(
@@ -192,7 +195,7 @@ pub fn refusals(totals: &Totals, limits: &GuardLimits) -> Vec<Refusal> {
         refuse(
             Guard::MaxDeletePercent,
             format!(
-                "{} of {} blobs would go{before}: {} %, and {limit} % may. --max-delete-percent PERCENT raises the limit",
+                "{} of {} blobs would go{before}: {} %, more than the {limit} % that may. --max-delete-percent PERCENT raises the limit",
                 goes_in_all.blobs,
                 was_there.blobs,
                 Percent::of(goes_in_all.blobs, was_there.blobs),
@@ -203,7 +206,8 @@ pub fn refusals(totals: &Totals, limits: &GuardLimits) -> Vec<Refusal> {
         refuse(
             Guard::MaxDeletePercent,
             format!(
-                "{} of {} would go{before}: {} % of the bytes, and {limit} % may. --max-delete-percent PERCENT raises the limit",
+                "{} of {} would go{before}: {} % of the bytes, more than the {limit} % that may. --max-delete-percent PERCENT raises \
+                 the limit",
                 human::bytes(goes_in_all.bytes),
                 human::bytes(was_there.bytes),
                 Percent::of(goes_in_all.bytes, was_there.bytes),
@@ -214,7 +218,7 @@ pub fn refusals(totals: &Totals, limits: &GuardLimits) -> Vec<Refusal> {
         refuse(
             Guard::MaxDeleteBlobs,
             format!(
-                "{} blobs would go{before}, and {most} may. --max-delete-blobs N raises the limit",
+                "{} blobs would go{before}, more than the {most} that may. --max-delete-blobs N raises the limit",
                 goes_in_all.blobs
             ),
         );
@@ -223,7 +227,7 @@ pub fn refusals(totals: &Totals, limits: &GuardLimits) -> Vec<Refusal> {
         refuse(
             Guard::MaxDeleteBytes,
             format!(
-                "{} ({} bytes) would go{before}, and {} may. --max-delete-bytes SIZE raises the limit",
+                "{} ({} bytes) would go{before}, more than the {} that may. --max-delete-bytes SIZE raises the limit",
                 human::bytes(goes_in_all.bytes),
                 goes_in_all.bytes,
                 human::bytes(most),
@@ -257,7 +261,10 @@ pub(crate) fn heed(
         return Ok(());
     }
     let messages: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
-    Err(RunError::Refused(format!("{}{in_all}", messages.join(". Also: "))))
+    Err(RunError::Refused(format!(
+        "{}{in_all}",
+        messages.join(". Also: ")
+    )))
 }
 
 #[cfg(test)]

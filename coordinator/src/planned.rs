@@ -44,13 +44,13 @@ impl Planned {
         Ok(planned)
     }
 
-    /// What `delete` says before it does it: all that goes, by kind.
+    /// All that goes, by kind.
     #[must_use]
-    pub fn announcement(&self, plan: &PlanDocument) -> String {
+    pub fn describe(&self, plan: &PlanDocument) -> String {
         let totals = &plan.totals;
         let LinkCounts { layer, revision, tag } = self.links;
         format!(
-            "will delete {} of {} blobs ({}), {layer} layer links, {revision} links of dead manifests, {tag} tag history \
+            "{} of {} blobs ({}), {layer} layer links, {revision} links of dead manifests, {tag} tag history \
              entries and {} files of abandoned uploads ({})",
             totals.orphaned - totals.not_reviewed,
             totals.scanned,

@@ -392,10 +392,7 @@ impl Report {
         line("seconds", format!("{:.1}", self.seconds.total));
         if self.mode == Mode::Check {
             for refusal in &self.guards {
-                line(
-                    "a delete is refused",
-                    human::printable(&refusal.message),
-                );
+                line("a delete is refused", human::printable(&refusal.message));
             }
         }
         if self.problems.total > 0 {

@@ -292,7 +292,8 @@ impl Run {
             return Ok(());
         };
         // R7: `delete` says what it will do before it does it.
-        self.progress.say(&planned.announcement(plan));
+        self.progress
+            .say(&format!("will delete {}", planned.describe(plan)));
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }

@@ -52,7 +52,8 @@ pub(crate) async fn plan_shard(
                 None => Decision::Keep(KeepReason::Unrecognized),
             };
             if decision == Decision::Keep(KeepReason::Referenced)
-                && parse_blob_key(&blob.key).is_some_and(|digest| may_be_absent.binary_search(&digest).is_ok())
+                && parse_blob_key(&blob.key)
+                    .is_some_and(|digest| may_be_absent.binary_search(&digest).is_ok())
             {
                 totals.may_be_absent += 1;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use hardprune_common::byte_size::parse_byte_size;
 
-use super::{Guards, GuardLimits, Percent, must_keep};
+use super::{GuardLimits, Guards, Percent, must_keep};
 use crate::cli::duration;
 use crate::error::RunError;
 

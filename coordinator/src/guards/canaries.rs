@@ -150,7 +150,9 @@ async fn trace_image(
             Err(error) => return Err(error),
         };
         if Digest::of(digest.algorithm(), &bytes) != digest {
-            return Ok(Err(format!("manifest {digest} has other bytes than its digest says")));
+            return Ok(Err(format!(
+                "manifest {digest} has other bytes than its digest says"
+            )));
         }
         let manifest = match Manifest::parse(&bytes) {
             Ok(manifest) => manifest,
@@ -181,10 +183,7 @@ async fn link(registry: &dyn Store, key: &str) -> Result<Result<Digest, String>,
 }
 
 /// Those of these blobs that are not there: each is asked for one byte.
-async fn absent(
-    registry: &dyn Store,
-    blobs: &BTreeSet<Digest>,
-) -> Result<BTreeSet<Digest>, StoreError> {
+async fn absent(registry: &dyn Store, blobs: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, StoreError> {
     stream::iter(blobs)
         .map(|digest| async move {
             match registry.get(&blob_key(digest), 0, 1).await {
@@ -207,10 +206,7 @@ async fn removed(
     needs: &[Needs],
 ) -> Result<BTreeSet<String>, StateError> {
     let keys: BTreeSet<&String> = needs.iter().flat_map(|needs| &needs.keys).collect();
-    let digests: Vec<Digest> = keys
-        .iter()
-        .filter_map(|key| parse_blob_key(key))
-        .collect();
+    let digests: Vec<Digest> = keys.iter().filter_map(|key| parse_blob_key(key)).collect();
     // Of the shards only those that hold a blob of a canary.
     let shards = plan.shards.iter().filter(|plan| match &plan.scope {
         Scope::Shard(shard) => digests.iter().any(|digest| shard.contains(digest)),

@@ -28,9 +28,13 @@ fn judge(store: Timestamp, machine: Timestamp, limits: &GuardLimits) -> Option<R
     if difference.unsigned_abs() <= limit {
         return None;
     }
-    let direction = if difference.is_positive() { "behind" } else { "ahead of" };
+    let direction = if difference.is_positive() {
+        "behind"
+    } else {
+        "ahead of"
+    };
     let message = format!(
-        "this machine's clock ({machine:.0}) is {} seconds {direction} the storage's ({store:.0}), and {} may be. One of them is \
+        "this machine's clock ({machine:.0}) is {} seconds {direction} the storage's ({store:.0}), more than the {} that it may be. One of them is \
          wrong, and what counts as young is told by the storage's. Set the clocks right; --max-clock-difference DURATION raises \
          the limit",
         difference.unsigned_abs().as_secs(),

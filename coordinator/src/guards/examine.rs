@@ -34,11 +34,11 @@ pub(crate) async fn examine(
     refusals.extend(canaries::prove(&*run.registry, &run.state, plan, &run.guards.must_keep).await?);
     refusals.extend(missing_after_all::look_again(&*run.registry, &run.state, mark, plan).await?);
     let in_all = format!(
-        ". In {} repositories with {} manifests and {} references it {}",
+        ". The plan, which is not carried out: {}, in {} repositories with {} manifests read and {} references",
+        planned.describe(plan),
         totals.repositories,
         totals.manifests,
         totals.references,
-        planned.announcement(plan),
     );
     Ok((refusals, in_all))
 }

@@ -87,7 +87,11 @@ async fn missing(
             }
         }
     }
-    for file in mark.ranges.iter().filter_map(|range| range.findings.problems.as_ref()) {
+    for file in mark
+        .ranges
+        .iter()
+        .filter_map(|range| range.findings.problems.as_ref())
+    {
         for problem in state.read_lines::<Problem>(file).await? {
             if problem.kind == ProblemKind::ManifestMissing
                 && let Some(digest) = problem.digest

@@ -62,14 +62,18 @@ pub fn read(path: &Path) -> Result<Vec<Canary>, RunError> {
     }
     if canaries.is_empty() {
         // Whoever wrote such a file believes that something is guarded.
-        return Err(RunError::Usage(format!("--must-keep {path:?} names nothing that must be kept")));
+        return Err(RunError::Usage(format!(
+            "--must-keep {path:?} names nothing that must be kept"
+        )));
     }
     Ok(canaries)
 }
 
 fn parse(line: &str) -> Result<Canary, String> {
     if let Some((repository, digest)) = line.rsplit_once('@') {
-        let digest: Digest = digest.parse().map_err(|error| format!("names no image: {error}"))?;
+        let digest: Digest = digest
+            .parse()
+            .map_err(|error| format!("names no image: {error}"))?;
         let repository = repository.to_owned();
         check_repository(&repository)?;
         return Ok(Canary::Revision { repository, digest });
@@ -88,7 +92,9 @@ fn parse(line: &str) -> Result<Canary, String> {
     let key = repository_key(&repository, &entry);
     let is_one = parse_repository_key(&key).is_some_and(|key| key.entry.as_ref() == Some(&entry));
     match entry {
-        RepositoryEntry::TagCurrent { tag } if is_one && is_plain(&tag, |letter| letter.is_ascii_uppercase()) => {
+        RepositoryEntry::TagCurrent { tag }
+            if is_one && is_plain(&tag, |letter| letter.is_ascii_uppercase()) =>
+        {
             Ok(Canary::Tag { repository, tag })
         }
         _ => Err("has no tag's name behind its last `:`".to_owned()),
@@ -97,16 +103,21 @@ fn parse(line: &str) -> Result<Canary, String> {
 
 /// Names as registries take them, without the registry's own.
 fn check_repository(name: &str) -> Result<(), String> {
-    let is_part = |part: &str| part.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit());
+    let is_part =
+        |part: &str| part.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit());
     if is_plain(name, |letter| letter == '/') && name.split('/').all(is_part) {
         Ok(())
     } else {
-        Err("has no repository's name in front, as it is in the registry, without the registry's host".to_owned())
+        Err(
+            "has no repository's name in front, as it is in the registry, without the registry's host"
+                .to_owned(),
+        )
     }
 }
 
 fn is_plain(name: &str, also: fn(char) -> bool) -> bool {
-    let is_usual = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._-".contains(letter);
+    let is_usual =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._-".contains(letter);
     !name.is_empty() && name.chars().all(|letter| is_usual(letter) || also(letter))
 }
 

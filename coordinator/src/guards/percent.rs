@@ -63,7 +63,8 @@ impl FromStr for Percent {
     fn from_str(text: &str) -> Result<Self, String> {
         let how = || "a share is a number from 0 to 100, with two decimals at most: 50, 99.5".to_owned();
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let is_number =
+            |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
         if !is_number(whole) || !is_number(decimals) || decimals.len() > 2 {
             return Err(how());
         }
@@ -88,11 +89,16 @@ mod tests {
             assert_eq!(text.parse::<Percent>().unwrap().to_string(), text);
         }
         assert_eq!("50.0".parse::<Percent>(), Ok(Percent::whole(50)));
-        for wrong in ["", "-1", "101", "100.01", "50%", "1.234", ".5", "5.", "x", "99999999"] {
+        for wrong in [
+            "", "-1", "101", "100.01", "50%", "1.234", ".5", "5.", "x", "99999999",
+        ] {
             assert!(wrong.parse::<Percent>().is_err(), "{wrong}");
         }
         assert_eq!(Percent::of(1, 3).to_string(), "33.33");
-        assert_eq!((Percent::of(0, 0), Percent::of(9, 3)), (Percent::whole(0), Percent::whole(100)));
+        assert_eq!(
+            (Percent::of(0, 0), Percent::of(9, 3)),
+            (Percent::whole(0), Percent::whole(100))
+        );
     }
 
     #[test]

@@ -63,7 +63,10 @@ fn enough_of_the_references_must_have_a_blob() {
         ..usual()
     };
     assert_eq!(refusing(&with(57, 0), &GuardLimits::default()), []);
-    assert_eq!(refusing(&with(56, 0), &GuardLimits::default()), [Guard::MinPresent]);
+    assert_eq!(
+        refusing(&with(56, 0), &GuardLimits::default()),
+        [Guard::MinPresent]
+    );
     let message = &refusals(&with(50, 7), &GuardLimits::default())[0].message;
     assert!(
         message.contains("50 of 60") && message.contains("83.33 %") && message.contains("without 7"),
@@ -114,15 +117,18 @@ fn limits_in_numbers_are_for_the_whole_run() {
         },
         ..usual()
     };
-    assert_eq!(refusing(&resumed, &limits(Some(70), Some(700))), [
-        Guard::MaxDeletePercent,
-        Guard::MaxDeletePercent
-    ]);
-    assert_eq!(refusing(&resumed, &limits(Some(69), None)), [
-        Guard::MaxDeletePercent,
-        Guard::MaxDeletePercent,
-        Guard::MaxDeleteBlobs
-    ]);
+    assert_eq!(
+        refusing(&resumed, &limits(Some(70), Some(700))),
+        [Guard::MaxDeletePercent, Guard::MaxDeletePercent]
+    );
+    assert_eq!(
+        refusing(&resumed, &limits(Some(69), None)),
+        [
+            Guard::MaxDeletePercent,
+            Guard::MaxDeletePercent,
+            Guard::MaxDeleteBlobs
+        ]
+    );
     let message = &refusals(&resumed, &GuardLimits::default())[0].message;
     assert!(
         message.contains("70 of 130") && message.contains("30 blobs, 300 B"),
