@@ -6,7 +6,7 @@ use hardprune_tests::scene::Scene;
 use hardprune_tests::storage_writer::{blob_key, layer_link_key, revision_link_key, tag_link_key};
 use hardprune_tests::truth::Tag;
 
-use crate::scene::{EVERYWHERE, On, layer_of, passes, put, refuses, scene};
+use crate::scene::{EVERYWHERE, On, images, passes, put, refuses, scene};
 
 fn file(scene: &Scene, text: &str) -> String {
     let path = scene.folder().join("keep");
@@ -76,17 +76,17 @@ fn what_is_not_there() {
 fn an_image_that_is_not_whole() {
     for on in EVERYWHERE {
         let scene = scene(on, &Shape::small(84)).unwrap();
-        let tag = &scene.truth.tags[0];
-        let layer = layer_of(&scene, tag).unwrap();
-        scene.storage().remove(&blob_key(&layer)).unwrap();
+        let images = images(&scene).unwrap();
+        let (tag, layer) = &images[0];
+        scene.storage().remove(&blob_key(layer)).unwrap();
         refuses_for(&scene, &named(tag), &[], &[&format!("blob {layer} is not there")]);
 
-        let broken = &scene.truth.tags[1];
+        let (broken, _) = &images[1];
         put(&scene, &blob_key(&broken.digest), b"{}").unwrap();
         let part = format!("manifest {} has other bytes", broken.digest);
         refuses_for(&scene, &named(broken), &[], &[&part]);
 
-        let untagged = &scene.truth.tags[2];
+        let (untagged, _) = &images[2];
         put(
             &scene,
             &tag_link_key(&untagged.repository, &untagged.tag),
@@ -133,8 +133,7 @@ fn an_image_whose_links_would_go() {
 #[test]
 fn windows_images_and_sparse_indexes_are_whole() {
     let mut scene = scene(On::Folder, &Shape::small(86)).unwrap();
-    let tag = scene.truth.tags[0].clone();
-    let layer = layer_of(&scene, &tag).unwrap();
+    let (_, layer) = images(&scene).unwrap().swap_remove(0);
     let absent = Content::new("", b"nobody has this".to_vec()).digest;
     let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
     let image = format!(

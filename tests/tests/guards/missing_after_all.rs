@@ -3,7 +3,7 @@
 use hardprune_tests::generate::Shape;
 use hardprune_tests::s3_server::{Effect, Fault, Operation};
 use hardprune_tests::scene::{Scene, report_of};
-use hardprune_tests::storage_writer::{blob_key};
+use hardprune_tests::storage_writer::blob_key;
 
 use crate::scene::{EVERYWHERE, On, names, passes, scene};
 

@@ -15,7 +15,7 @@ fn killed(limits: &[&str]) -> Scene {
     };
     let scene = scene(On::Folder, &shape).unwrap();
     let killed = scene
-        .run_with("journal-before-start=12*off->return", &scene.delete(limits))
+        .run_with("delete-after-request=8*off->return", &scene.delete(limits))
         .unwrap();
     assert_eq!(killed.status, KILLED, "{killed:?}");
     let went = scene.difference().unwrap().removed_blobs().len() as u64;

@@ -8,6 +8,7 @@ use hardprune_tests::program::Hardprune;
 use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{Scene, report_of};
 use hardprune_tests::storage_writer::{blob_key, revision_link_key, tag_link_key};
+use hardprune_tests::truth::Tag;
 use serde_json::Value;
 
 /// Where a registry lies.
@@ -102,13 +103,15 @@ pub fn put_manifest(scene: &Scene, repository: &str, tag: &str, digest: &str, by
     put(scene, &tag_link_key(repository, tag), digest.as_bytes())
 }
 
-/// A layer of the image that a tag names.
-pub fn layer_of(scene: &Scene, tag: &hardprune_tests::truth::Tag) -> Result<String> {
-    let manifest = scene
-        .storage()
-        .get(&blob_key(&tag.digest))?
-        .context("a live manifest")?;
-    let manifest: Value = serde_json::from_slice(&manifest)?;
-    let layer = manifest["layers"][0]["digest"].as_str();
-    Ok(layer.context("a layer")?.to_owned())
+/// The tags that name images, each with a layer of its image.
+pub fn images(scene: &Scene) -> Result<Vec<(Tag, String)>> {
+    let mut images = Vec::new();
+    for tag in &scene.truth.tags {
+        let manifest = scene.storage().get(&blob_key(&tag.digest))?;
+        let manifest: Value = serde_json::from_slice(&manifest.context("a live manifest")?)?;
+        if let Some(layer) = manifest["layers"][0]["digest"].as_str() {
+            images.push((tag.clone(), layer.to_owned()));
+        }
+    }
+    Ok(images)
 }
