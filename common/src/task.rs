@@ -262,8 +262,14 @@ pub struct MarkFindings {
     pub manifests: ManifestCounts,
     /// Keys that are not canonical; left alone (R3).
     pub unrecognized_keys: u64,
+    /// Uploads that go.
+    #[serde(default)]
+    pub uploads: u64,
     /// Bytes of the uploads that go.
     pub upload_bytes: u64,
+    /// Repositories of which nothing but old links is left, where these go.
+    #[serde(default)]
+    pub empty_repositories: u64,
 }
 
 /// Blobs and bytes of one shard, or of all.

@@ -122,6 +122,10 @@ pub struct RunArgs {
     /// Also removes uploads all of whose files are older than this.
     #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_PURGE_UPLOADS_OLDER_THAN")]
     pub purge_uploads_older_than: Option<Duration>,
+    /// Also aborts multipart uploads of the registry's of which nothing is younger than this: on S3 their parts are kept, and
+    /// paid for, until somebody does.
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_ABORT_MULTIPART_OLDER_THAN")]
+    pub abort_multipart_older_than: Option<Duration>,
     /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
     #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
     pub prune_broken: bool,

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
+use crate::garbage::Garbage;
 use crate::guards::Refusal;
 use crate::human;
 pub use crate::problems::Problems;
@@ -158,6 +159,9 @@ pub struct Report {
     pub versioning: Versioning,
     /// Links that are gone; in a check, that would go.
     pub links: LinkCounts,
+    /// Garbage that is no blob.
+    #[serde(default)]
+    pub garbage: Garbage,
     /// The filters.
     pub filter: FilterFigures,
     /// Shards listed.
@@ -204,6 +208,7 @@ impl Report {
             bytes: ByteCounts::default(),
             versioning: Versioning::NotSeen,
             links: LinkCounts::default(),
+            garbage: Garbage::default(),
             filter: FilterFigures {
                 false_positive_rate: record.options.false_positive_rate,
                 ..FilterFigures::default()
@@ -231,6 +236,7 @@ impl Report {
     pub fn add_mark(&mut self, mark: &MarkDocument) {
         self.cutoff = Some(mark.cutoff);
         self.references = mark.references;
+        self.garbage.add_mark(mark);
         self.blobs.unrecognized_keys += mark.stray_keys;
         for range in &mark.ranges {
             let findings = &range.findings;
@@ -286,6 +292,7 @@ impl Report {
             self.bytes.freed = accounts.freed_bytes;
         }
         self.links = accounts.links;
+        self.garbage.add_accounts(accounts);
         self.bytes.uploads = accounts.upload_bytes;
         self.problems.add_all(&accounts.problems);
     }
@@ -363,7 +370,29 @@ impl Report {
             );
         }
         if self.bytes.uploads > 0 {
-            line("abandoned uploads", human::bytes(self.bytes.uploads));
+            let bytes = human::bytes(self.bytes.uploads);
+            line(
+                "abandoned uploads",
+                format!("{bytes} in {} files", self.garbage.uploads.files),
+            );
+        }
+        let multipart = &self.garbage.multipart_uploads;
+        if multipart.aborted + multipart.failed > 0 {
+            let failed = match multipart.failed {
+                0 => String::new(),
+                failed => format!(", {failed} could not be aborted"),
+            };
+            line(
+                if self.mode == Mode::Check {
+                    "multipart to abort"
+                } else {
+                    "multipart aborted"
+                },
+                format!("{}{failed}", multipart.describe()),
+            );
+        }
+        if self.garbage.empty_repositories > 0 {
+            line("empty repositories", self.garbage.empty_repositories.to_string());
         }
         if self.bytes.hidden > 0 {
             let hidden = human::bytes(self.bytes.hidden);

@@ -217,7 +217,9 @@ impl FindingsWriter {
             frozen,
             has_odd_links: _,
             unrecognized,
+            uploads,
             upload_bytes,
+            is_empty,
         } = marks;
         // R1: both are references.
         for reference in references.into_iter().chain(kept) {
@@ -234,7 +236,9 @@ impl FindingsWriter {
         }
         self.problems.extend(problems);
         self.findings.unrecognized_keys += unrecognized;
+        self.findings.uploads += uploads;
         self.findings.upload_bytes += upload_bytes;
+        self.findings.empty_repositories += u64::from(is_empty);
         if frozen {
             self.frozen.insert(name);
         }

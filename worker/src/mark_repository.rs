@@ -37,7 +37,9 @@ pub(crate) struct RepositoryMarks {
     /// Whether a link's content is not what its key says.
     pub has_odd_links: bool,
     pub unrecognized: u64,
+    pub uploads: u64,
     pub upload_bytes: u64,
+    pub is_empty: bool,
 }
 
 /// Marks the repositories of one task.
@@ -388,6 +390,7 @@ impl RepositoryMarker {
             {
                 continue;
             }
+            let before = marks.removals.len();
             for file in files {
                 let entry = RepositoryEntry::Upload {
                     upload: file.upload.clone(),
@@ -405,6 +408,7 @@ impl RepositoryMarker {
                     });
                 }
             }
+            marks.uploads += u64::from(marks.removals.len() > before);
         }
     }
 
@@ -417,6 +421,7 @@ impl RepositoryMarker {
         marks: &mut RepositoryMarks,
     ) {
         if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
+            marks.is_empty = true;
             for link in &keys.layer_links {
                 let entry = RepositoryEntry::LayerLink(link.digest);
                 self.propose(

@@ -39,6 +39,58 @@ pub struct GuardArgs {
 }
 
 impl GuardArgs {
+    /// Those that were given, as words of a command line.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        // Destructured, so that a new option cannot be forgotten.
+        let Self {
+            min_present,
+            max_delete_percent,
+            max_delete_blobs,
+            max_delete_bytes,
+            max_clock_difference,
+            accept_no_references,
+            must_keep,
+        } = self;
+        let usual = GuardLimits::default();
+        let limits = [
+            (
+                "--min-present",
+                (*min_present != usual.min_present).then(|| min_present.to_string()),
+            ),
+            (
+                "--max-delete-percent",
+                (*max_delete_percent != usual.max_delete_percent).then(|| max_delete_percent.to_string()),
+            ),
+            (
+                "--max-delete-blobs",
+                max_delete_blobs.map(|blobs| blobs.to_string()),
+            ),
+            (
+                "--max-delete-bytes",
+                max_delete_bytes.map(|bytes| bytes.to_string()),
+            ),
+            (
+                "--max-clock-difference",
+                (*max_clock_difference != usual.max_clock_difference)
+                    .then(|| format!("{}s", max_clock_difference.as_secs())),
+            ),
+            (
+                "--must-keep",
+                must_keep.as_ref().map(|path| path.display().to_string()),
+            ),
+        ];
+        let mut words: Vec<String> = limits
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value?]))
+            .flatten()
+            .collect();
+        if *accept_no_references {
+            words.push("--accept-no-references".to_owned());
+        }
+        words
+    }
+
     /// What the guards go by.
     ///
     /// # Errors
