@@ -351,6 +351,7 @@ impl Run {
             found.problems.extend(swept.problems);
             found.stopped = swept.stopped;
             if let Some(before) = old_multipart.filter(|_| !swept.stopped) {
+                failpoint::here("before-multipart-aborts").await;
                 let (aborted, problems) = abort_multipart::abort(self, epoch, before).await?;
                 found.multipart_uploads = aborted;
                 found.problems.extend(problems);
