@@ -150,6 +150,18 @@ fn what_a_check_proposes_has_the_options_of_the_guards() {
     assert!(finished.stdout.contains(&wanted), "{}", finished.stdout);
     assert!(!finished.stdout.contains("refused"), "{}", finished.stdout);
 
+    let run = finished
+        .stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("run ")?.split(' ').next());
+    let shown = scene.program.run(&["runs", "show", run.unwrap()]).unwrap();
+    let wanted = format!("--max-delete-percent 99.5 --must-keep {keep} --plan");
+    assert!(
+        shown.stdout.contains("--min-present 90 ") && shown.stdout.contains(&wanted),
+        "{}",
+        shown.stdout
+    );
+
     let finished = scene.program.run(&["check", &name]).unwrap();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(
