@@ -32,7 +32,7 @@ pub struct RunOptions {
     /// Uploads older than this go.
     pub purge_uploads_older_than_seconds: Option<u64>,
     /// Multipart uploads older than this are aborted.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub abort_multipart_older_than_seconds: Option<u64>,
     /// Whether revisions whose manifest is missing are dead.
     pub prune_broken: bool,
