@@ -233,7 +233,9 @@ pub async fn seal(
     for shard in shards {
         let referenced: Vec<Digest> = references.take(&shard)?;
         distinct += referenced.len() as u64;
-        let may_be_absent: Vec<Digest> = may_be_absent.take(&shard)?;
+        let mut may_be_absent: Vec<Digest> = may_be_absent.take(&shard)?;
+        // Whatever a worker says: only of references, so that what must be present is what remains of them.
+        may_be_absent.retain(|digest| referenced.binary_search(digest).is_ok());
         absent += may_be_absent.len() as u64;
         let mut links = dangling_links(&referenced, links.take(&shard)?);
         if let Some(reviewed) = &mut reviewed {
