@@ -2,6 +2,7 @@
 //! stores.
 
 pub mod authority;
+pub mod byte_size;
 pub mod clock;
 pub mod digest;
 pub mod failpoint;

@@ -19,6 +19,8 @@ pub const LARGEST_MANIFEST: u64 = 4 << 20;
 pub struct Manifest {
     /// Config, layers and other blobs.
     pub blobs: Vec<Digest>,
+    /// Those of them that are foreign layers: whoever serves them is somewhere else, and their blob need not be here.
+    pub foreign: Vec<Digest>,
     /// Manifests that an index lists.
     pub children: Vec<Digest>,
     /// What an index lists and calls no manifest: the layers of `BuildKit`'s build caches.
@@ -122,12 +124,20 @@ impl Manifest {
             .into_iter()
             .flatten()
             .partition(|descriptor| !is_blob(descriptor.media_type.as_deref()));
+        let foreign = fields
+            .layers
+            .iter()
+            .flatten()
+            .filter(|layer| is_foreign(layer.media_type.as_deref()))
+            .map(|layer| layer.digest.parse())
+            .collect::<Result<_, _>>()?;
         let mut blobs = parse_all(fields.config.map(|config| vec![config]))?;
         blobs.extend(parse_all(fields.layers)?);
         blobs.extend(parse_all(fields.blobs)?);
         blobs.extend(parse_all(fields.fs_layers)?);
         Ok(Self {
             blobs,
+            foreign,
             children: parse_all(Some(children))?,
             listed_blobs: parse_all(Some(listed_blobs))?,
             subject: fields.subject.map(|subject| subject.digest.parse()).transpose()?,
@@ -138,12 +148,24 @@ impl Manifest {
     pub fn references(&self) -> impl Iterator<Item = Digest> + '_ {
         let Self {
             blobs,
+            // Among the blobs: if there is a blob of one, it is needed.
+            foreign: _,
             children,
             listed_blobs,
             subject: _,
         } = self;
         blobs.iter().chain(children).chain(listed_blobs).copied()
     }
+}
+
+/// Whether a media type is that of a layer which registries take a manifest without (Docker's foreign layers, those that OCI
+/// calls non-distributable): of Windows' base images, mostly.
+fn is_foreign(media_type: Option<&str>) -> bool {
+    const FOREIGN: [&str; 2] = [
+        "application/vnd.docker.image.rootfs.foreign.",
+        "application/vnd.oci.image.layer.nondistributable.",
+    ];
+    media_type.is_some_and(|media_type| FOREIGN.iter().any(|prefix| media_type.starts_with(prefix)))
 }
 
 /// Whether a media type is certainly that of a blob. Any other may be that of a manifest, known or not.
@@ -224,6 +246,24 @@ mod tests {
             digest("l")
         );
         assert_eq!(parse(&schema1).unwrap().blobs, [digest("l")]);
+    }
+
+    #[test]
+    fn foreign_layers_are_references_that_need_not_be_there() {
+        for media_type in [
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        ] {
+            let foreign = descriptor("f").replace("\"x\"", &format!("\"{media_type}\""));
+            let manifest = parse(&format!(
+                r#"{{"schemaVersion":2,"config":{},"layers":[{foreign},{}]}}"#,
+                descriptor("c"),
+                descriptor("l")
+            ))
+            .unwrap();
+            assert_eq!(manifest.foreign, [digest("f")]);
+            assert!(manifest.references().eq([digest("c"), digest("f"), digest("l")]));
+        }
     }
 
     #[test]

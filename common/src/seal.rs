@@ -30,6 +30,9 @@ pub struct ShardFilter {
     pub shard: Shard,
     /// The filter's file; its items are the digests in it.
     pub filter: FileRef,
+    /// Its references that may well have no blob, where there are any: a segment.
+    #[serde(default)]
+    pub may_be_absent: Option<FileRef>,
 }
 
 /// Everything that marking found, and what planning goes by.
@@ -47,6 +50,9 @@ pub struct MarkDocument {
     pub ranges: Vec<MarkedRange>,
     /// Distinct references.
     pub references: u64,
+    /// Those of them that may well have no blob.
+    #[serde(default)]
+    pub may_be_absent: u64,
     /// How shards are cut.
     pub shard_digits: ShardDigits,
     /// The filters' rate.

@@ -164,15 +164,19 @@ impl<R: Record> SegmentWriter<R> {
     async fn write_segment(&mut self) -> Result<(), StateError> {
         let records = mem::take(&mut self.records);
         self.weight = 0;
-        let mut bytes = R::MAGIC.to_vec();
-        for record in &records {
-            record.encode(&mut bytes);
-        }
         let key = format!("{}-{}.{}", self.key_prefix, self.written.len(), R::EXTENSION);
+        let bytes = encode_segment(records.iter());
         let file = self.state.write(&key, bytes.into(), records.len() as u64).await?;
         self.written.push(file);
         Ok(())
     }
+}
+
+/// The bytes of a segment of records, which are ascending and each once.
+pub fn encode_segment<'r, R: Record + 'r>(records: impl Iterator<Item = &'r R>) -> Vec<u8> {
+    let mut bytes = R::MAGIC.to_vec();
+    records.for_each(|record| record.encode(&mut bytes));
+    bytes
 }
 
 /// Reads a segment whole, checked against its hash, its number of records and its order.

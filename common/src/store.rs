@@ -18,10 +18,12 @@ mod delete_batch;
 mod error;
 pub mod filesystem;
 pub mod location;
+mod multipart;
 mod requests;
 
 pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile, OWN_FOLDER};
 pub use error::StoreError;
+pub use multipart::{AbandonedUpload, MultipartUpload, MultipartUploads, UploadAbort, UploadParts};
 pub use requests::{RequestCounter, RequestCounts, RequestKind};
 
 /// One object, as a listing shows it.
@@ -287,6 +289,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// it is not known. [`Store::versioning`] has the answer, too.
     async fn ask_versioning(&self) -> Versioning {
         self.versioning()
+    }
+
+    /// Its multipart uploads, where it has such: S3 has.
+    fn multipart_uploads(&self) -> Option<&dyn MultipartUploads> {
+        None
     }
 
     /// Makes what was written so far outlast a power failure, where a write alone does not: on a filesystem.

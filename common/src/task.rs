@@ -185,6 +185,9 @@ pub struct PlanWork {
     pub filter: Option<FileRef>,
     /// Young is what the store says was modified at this time or later (R4).
     pub cutoff: Timestamp,
+    /// The shard's references that may well have no blob, where there are any: a segment. Those that have one are counted.
+    #[serde(default)]
+    pub may_be_absent: Option<FileRef>,
     /// Where the run carries out a reviewed plan: the list of its parts for this shard. What they do not name stays.
     pub reviewed: Option<FileRef>,
 }
@@ -237,6 +240,10 @@ pub struct MarkFindings {
     pub done_to: Option<String>,
     /// Segments of references.
     pub references: Vec<FileRef>,
+    /// Segments of those references that may well have no blob: foreign layers, children that an index lists and nobody
+    /// pushed, whatever only a frozen repository or a young link names.
+    #[serde(default)]
+    pub may_be_absent: Vec<FileRef>,
     /// Segments of layer links.
     pub layer_links: Vec<FileRef>,
     /// Removals that go before the shards: links of dead manifests, uploads.
@@ -255,8 +262,14 @@ pub struct MarkFindings {
     pub manifests: ManifestCounts,
     /// Keys that are not canonical; left alone (R3).
     pub unrecognized_keys: u64,
+    /// Uploads that go.
+    #[serde(default)]
+    pub uploads: u64,
     /// Bytes of the uploads that go.
     pub upload_bytes: u64,
+    /// Repositories of which nothing but old links is left, where these go.
+    #[serde(default)]
+    pub empty_repositories: u64,
 }
 
 /// Blobs and bytes of one shard, or of all.
@@ -266,6 +279,9 @@ pub struct ShardTotals {
     pub scanned: u64,
     /// Blobs that may be referenced.
     pub referenced: u64,
+    /// Those of them that might as well have been absent.
+    #[serde(default)]
+    pub may_be_absent: u64,
     /// Blobs that nothing references, newer than the cutoff.
     pub young: u64,
     /// Blobs that would go.
@@ -293,6 +309,7 @@ impl ShardTotals {
         let Self {
             scanned,
             referenced,
+            may_be_absent,
             young,
             orphaned,
             unrecognized_keys,
@@ -305,6 +322,7 @@ impl ShardTotals {
         Self {
             scanned: self.scanned + scanned,
             referenced: self.referenced + referenced,
+            may_be_absent: self.may_be_absent + may_be_absent,
             young: self.young + young,
             orphaned: self.orphaned + orphaned,
             unrecognized_keys: self.unrecognized_keys + unrecognized_keys,

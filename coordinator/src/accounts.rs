@@ -53,6 +53,10 @@ pub struct Accounts {
     pub links_left: u64,
     /// Removals of the latest plan that nobody can read any more, and nobody has carried out: their part was changed.
     pub unreadable: u64,
+    /// Entries of tags' histories that are gone.
+    pub tag_history: u64,
+    /// Files of uploads that are gone.
+    pub upload_files: u64,
     /// Bytes of upload files that are gone.
     pub upload_bytes: u64,
     /// Removals of the latest plan that failed.
@@ -230,8 +234,15 @@ fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &St
             }
             RemovalKind::LayerLink => accounts.links.layer += 1,
             RemovalKind::RevisionLink | RemovalKind::SignatureLink => accounts.links.revision += 1,
-            RemovalKind::TagIndexEntry | RemovalKind::TagCurrent => accounts.links.tag += 1,
-            RemovalKind::UploadFile => accounts.upload_bytes += removal.size,
+            RemovalKind::TagIndexEntry => {
+                accounts.links.tag += 1;
+                accounts.tag_history += 1;
+            }
+            RemovalKind::TagCurrent => accounts.links.tag += 1,
+            RemovalKind::UploadFile => {
+                accounts.upload_files += 1;
+                accounts.upload_bytes += removal.size;
+            }
         }
         return;
     }
@@ -270,6 +281,8 @@ fn add(sum: &mut Accounts, other: Accounts) {
         links: LinkCounts { layer, revision, tag },
         links_left,
         unreadable,
+        tag_history,
+        upload_files,
         upload_bytes,
         problems,
     } = other;
@@ -284,6 +297,8 @@ fn add(sum: &mut Accounts, other: Accounts) {
     sum.links.tag += tag;
     sum.links_left += links_left;
     sum.unreadable += unreadable;
+    sum.tag_history += tag_history;
+    sum.upload_files += upload_files;
     sum.upload_bytes += upload_bytes;
     sum.problems.add_all(&problems);
 }

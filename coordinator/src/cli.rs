@@ -11,6 +11,7 @@ use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
+use crate::guards::GuardArgs;
 
 /// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
 /// parallel, and without ever deleting one that is still needed.
@@ -121,6 +122,10 @@ pub struct RunArgs {
     /// Also removes uploads all of whose files are older than this.
     #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_PURGE_UPLOADS_OLDER_THAN")]
     pub purge_uploads_older_than: Option<Duration>,
+    /// Also aborts multipart uploads of the registry's of which nothing is younger than this: on S3 their parts are kept, and
+    /// paid for, until somebody does.
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_ABORT_MULTIPART_OLDER_THAN")]
+    pub abort_multipart_older_than: Option<Duration>,
     /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
     #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
     pub prune_broken: bool,
@@ -161,6 +166,9 @@ pub struct RunArgs {
     /// Serves /healthz, /readyz and /metrics at this address while it runs.
     #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
     pub health_addr: Option<HealthAddress>,
+    /// What is too much.
+    #[command(flatten)]
+    pub guards: GuardArgs,
     /// NATS, where `hardprune-worker` processes do the work.
     #[command(flatten)]
     pub nats: NatsArgs,
@@ -302,7 +310,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()
         .map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;

@@ -1,5 +1,6 @@
 //! What can end a run, and the exit status that belongs to it.
 
+use hardprune_common::authority::AuthorityError;
 use hardprune_common::nats::NatsError;
 use hardprune_common::run::RunId;
 use hardprune_common::state::StateError;
@@ -58,6 +59,9 @@ pub enum RunError {
         "deletes had begun: {0}. Nothing is lost: `hardprune runs show` tells what went, --resume goes on"
     )]
     AfterDeletes(Box<RunError>),
+    /// There is no right to abort, or no longer.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// There is no such run.
     #[error("there is no run {run} in {state}; `hardprune runs list` shows those there are")]
     NoSuchRun {

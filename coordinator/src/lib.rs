@@ -1,6 +1,7 @@
 //! hardprune's coordinator: plans a run, gathers what the workers found, seals it, guards it, accounts for it and
 //! reports it.
 
+pub mod abort_multipart;
 pub mod accounts;
 pub mod books;
 pub mod cli;
@@ -12,6 +13,8 @@ pub mod dispatch;
 pub mod error;
 pub mod exit_status;
 pub mod failed_removals;
+pub mod garbage;
+pub mod guards;
 pub mod human;
 pub mod lock_registry;
 mod manual_page;

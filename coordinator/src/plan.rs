@@ -48,6 +48,7 @@ pub async fn plan(
             scope,
             filter: Some(filter.filter.clone()),
             cutoff: document.cutoff,
+            may_be_absent: filter.may_be_absent.clone(),
             reviewed,
         };
         tasks.push((id, Work::Plan(work)));
@@ -57,6 +58,7 @@ pub async fn plan(
             scope: Scope::Stray(folder.clone()),
             filter: None,
             cutoff: document.cutoff,
+            may_be_absent: None,
             reviewed: None,
         };
         tasks.push((format!("plan-stray-{number}"), Work::Plan(work)));

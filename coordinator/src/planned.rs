@@ -12,6 +12,8 @@ use crate::human;
 pub struct Planned {
     /// Links.
     pub links: LinkCounts,
+    /// Entries of tags' histories.
+    pub tag_history: u64,
     /// Files of abandoned uploads.
     pub upload_files: u64,
     /// Their bytes.
@@ -32,7 +34,11 @@ impl Planned {
                 match removal.kind {
                     RemovalKind::LayerLink => planned.links.layer += 1,
                     RemovalKind::RevisionLink | RemovalKind::SignatureLink => planned.links.revision += 1,
-                    RemovalKind::TagIndexEntry | RemovalKind::TagCurrent => planned.links.tag += 1,
+                    RemovalKind::TagIndexEntry => {
+                        planned.links.tag += 1;
+                        planned.tag_history += 1;
+                    }
+                    RemovalKind::TagCurrent => planned.links.tag += 1,
                     RemovalKind::UploadFile => {
                         planned.upload_files += 1;
                         planned.upload_bytes += removal.size;
@@ -44,13 +50,13 @@ impl Planned {
         Ok(planned)
     }
 
-    /// What `delete` says before it does it: all that goes, by kind.
+    /// All that goes, by kind.
     #[must_use]
-    pub fn announcement(&self, plan: &PlanDocument) -> String {
+    pub fn describe(&self, plan: &PlanDocument) -> String {
         let totals = &plan.totals;
         let LinkCounts { layer, revision, tag } = self.links;
         format!(
-            "will delete {} of {} blobs ({}), {layer} layer links, {revision} links of dead manifests, {tag} tag history \
+            "{} of {} blobs ({}), {layer} layer links, {revision} links of dead manifests, {tag} tag history \
              entries and {} files of abandoned uploads ({})",
             totals.orphaned - totals.not_reviewed,
             totals.scanned,
@@ -59,13 +65,4 @@ impl Planned {
             human::bytes(self.upload_bytes),
         )
     }
-}
-
-/// Counts the links that a plan would remove.
-///
-/// # Errors
-///
-/// A plan that cannot be read.
-pub async fn planned_links(state: &StateStore, plan: &PlanDocument) -> Result<LinkCounts, StateError> {
-    Ok(Planned::read(state, plan).await?.links)
 }

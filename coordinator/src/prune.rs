@@ -27,7 +27,7 @@ use crate::run::{Ended, Run};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
 use crate::serve_metrics::Metrics;
 use crate::transport::Elsewhere;
-use crate::{metrics_file, print};
+use crate::{abort_multipart, metrics_file, print};
 
 /// Tasks done at once: enough to keep a cloud store's requests in flight busy, and a disk with a cold cache, which serves many
 /// walks faster than one however few processors there are.
@@ -70,6 +70,7 @@ pub async fn prune(
         removals: args.removals.clone(),
         metrics: args.metrics_file.clone(),
     };
+    let guards = args.guards.guards()?;
     outputs.prepare()?;
     let metrics = Metrics::register()?;
     let readiness = metrics.serve(args.health_addr).await?;
@@ -82,6 +83,7 @@ pub async fn prune(
     let concurrency = args.registry.concurrency;
     let elsewhere = elsewhere(mode, &args).await?;
     let registry = named.open()?;
+    abort_multipart::check_supported(&*registry, args.abort_multipart_older_than.is_some())?;
     preflight(&*registry).await?;
     let state = match (&args.registry.state, mode) {
         (Some(name), _) => named_state(name, &named.options)?,
@@ -117,6 +119,7 @@ pub async fn prune(
         lease: args.lease,
         deadline,
         reviewed,
+        guards,
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,
@@ -244,6 +247,7 @@ async fn new_record(
         delete_untagged: args.delete_untagged,
         accept_untagged_repositories: args.accept_untagged_repositories,
         purge_uploads_older_than_seconds: args.purge_uploads_older_than.map(|age| age.as_secs()),
+        abort_multipart_older_than_seconds: args.abort_multipart_older_than.map(|age| age.as_secs()),
         prune_broken: args.prune_broken,
         delete_empty_repositories: args.delete_empty_repositories,
         false_positive_rate: args.false_positive_rate,
@@ -260,6 +264,7 @@ async fn new_record(
         started: registry.now().await?,
         shard_digits: None,
         reviewed_plan: None,
+        guard_arguments: args.guards.arguments(),
         epochs: Vec::new(),
         ended: false,
     })

@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
+use crate::garbage::Garbage;
+use crate::guards::Refusal;
 use crate::human;
 pub use crate::problems::Problems;
 use crate::run_record::{Mode, RunOptions, RunRecord};
@@ -157,6 +159,9 @@ pub struct Report {
     pub versioning: Versioning,
     /// Links that are gone; in a check, that would go.
     pub links: LinkCounts,
+    /// Garbage that is no blob.
+    #[serde(default)]
+    pub garbage: Garbage,
     /// The filters.
     pub filter: FilterFigures,
     /// Shards listed.
@@ -169,6 +174,9 @@ pub struct Report {
     pub seconds: Seconds,
     /// What was found wrong.
     pub problems: Problems,
+    /// Guards that refused; of a check, those that would refuse a delete.
+    #[serde(default)]
+    pub guards: Vec<Refusal>,
     /// The error that ended it, where one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -200,6 +208,7 @@ impl Report {
             bytes: ByteCounts::default(),
             versioning: Versioning::NotSeen,
             links: LinkCounts::default(),
+            garbage: Garbage::default(),
             filter: FilterFigures {
                 false_positive_rate: record.options.false_positive_rate,
                 ..FilterFigures::default()
@@ -218,6 +227,7 @@ impl Report {
                 .fold(RequestCounts::default(), |sum, epoch| sum.plus(epoch.requests)),
             seconds: Seconds::default(),
             problems: Problems::default(),
+            guards: Vec::new(),
             error: None,
         }
     }
@@ -226,6 +236,7 @@ impl Report {
     pub fn add_mark(&mut self, mark: &MarkDocument) {
         self.cutoff = Some(mark.cutoff);
         self.references = mark.references;
+        self.garbage.add_mark(mark);
         self.blobs.unrecognized_keys += mark.stray_keys;
         for range in &mark.ranges {
             let findings = &range.findings;
@@ -281,6 +292,7 @@ impl Report {
             self.bytes.freed = accounts.freed_bytes;
         }
         self.links = accounts.links;
+        self.garbage.add_accounts(accounts);
         self.bytes.uploads = accounts.upload_bytes;
         self.problems.add_all(&accounts.problems);
     }
@@ -358,7 +370,29 @@ impl Report {
             );
         }
         if self.bytes.uploads > 0 {
-            line("abandoned uploads", human::bytes(self.bytes.uploads));
+            let bytes = human::bytes(self.bytes.uploads);
+            line(
+                "abandoned uploads",
+                format!("{bytes} in {} files", self.garbage.uploads.files),
+            );
+        }
+        let multipart = &self.garbage.multipart_uploads;
+        if multipart.aborted + multipart.failed > 0 {
+            let failed = match multipart.failed {
+                0 => String::new(),
+                failed => format!(", {failed} could not be aborted"),
+            };
+            line(
+                if self.mode == Mode::Check {
+                    "multipart to abort"
+                } else {
+                    "multipart aborted"
+                },
+                format!("{}{failed}", multipart.describe()),
+            );
+        }
+        if self.garbage.empty_repositories > 0 {
+            line("empty repositories", self.garbage.empty_repositories.to_string());
         }
         if self.bytes.hidden > 0 {
             let hidden = human::bytes(self.bytes.hidden);
@@ -385,6 +419,11 @@ impl Report {
             );
         }
         line("seconds", format!("{:.1}", self.seconds.total));
+        if self.mode == Mode::Check {
+            for refusal in &self.guards {
+                line("a delete is refused", human::printable(&refusal.message));
+            }
+        }
         if self.problems.total > 0 {
             let kinds: Vec<_> = self
                 .problems

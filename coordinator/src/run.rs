@@ -25,6 +25,8 @@ use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::failed_removals::write_failed_removals;
+use crate::garbage::MultipartCounts;
+use crate::guards::{self, Guards, Refusal};
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::metrics::Stage;
 use crate::outputs::Outputs;
@@ -39,7 +41,7 @@ use crate::silence::wait_for_silence;
 use crate::sweep::sweep;
 use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
-use crate::{mark, plan, retention, settle};
+use crate::{abort_multipart, mark, plan, retention, settle};
 
 /// What a run works with.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub struct Run {
     pub deadline: Option<Timestamp>,
     /// The reviewed plan that it carries out, its files copied into this run's state.
     pub reviewed: Option<ReviewedPlan>,
+    /// What guards go by.
+    pub guards: Guards,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -93,6 +97,10 @@ struct Found {
     seconds: Seconds,
     plan: Option<SealedPlan>,
     mark: Option<SealedMark>,
+    /// Guards that refuse, or would refuse a delete.
+    guards: Vec<Refusal>,
+    /// Multipart uploads that were aborted; in a check, that would be.
+    multipart_uploads: MultipartCounts,
     /// Problems of this process that no mark counted.
     problems: Vec<Problem>,
     /// Whether a stage before the sweep left something that blobs must wait for (R6).
@@ -221,6 +229,10 @@ impl Run {
     ) -> Result<(), RunError> {
         // The lock was written: where versions are kept, its answer has said so, hours before a mark would end.
         self.refuse_versioned()?;
+        found
+            .guards
+            .extend(guards::compare_clocks(&*self.registry, &self.guards.limits).await?);
+        guards::heed(self.record.mode, &found.guards, "", &self.progress)?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
@@ -273,16 +285,29 @@ impl Run {
             .write_candidates(&self.state, sealed_plan.document())
             .await?;
 
+        let planned = Planned::read(&self.state, sealed_plan.document()).await?;
+        let (mark, plan) = (sealed_mark.document(), sealed_plan.document());
+        let (refusals, in_all) = guards::examine(self, mark, plan, planned).await?;
+        found.guards.extend(refusals.iter().cloned());
+        guards::heed(self.record.mode, &refusals, &in_all, &self.progress)?;
+        let old_multipart = self.abort_multipart_before();
+        let multipart = match old_multipart {
+            Some(before) => abort_multipart::count(&*self.registry, before).await?,
+            None => MultipartCounts::default(),
+        };
         let Some(lock) = lock else {
+            found.multipart_uploads = multipart;
             self.outputs
                 .write_planned_removals(&self.state, sealed_plan.document())
                 .await?;
             return Ok(());
         };
         // R7: `delete` says what it will do before it does it.
-        let plan = sealed_plan.document();
-        let planned = Planned::read(&self.state, plan).await?;
-        self.progress.say(&planned.announcement(plan));
+        self.progress
+            .say(&format!("will delete {}", planned.describe(plan)));
+        if old_multipart.is_some() {
+            self.progress.say(&format!("will abort {}", multipart.describe()));
+        }
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }
@@ -327,19 +352,31 @@ impl Run {
             );
             found.problems.extend(swept.problems);
             found.stopped = swept.stopped;
+            if let Some(before) = old_multipart.filter(|_| !swept.stopped) {
+                failpoint::here("before-multipart-aborts").await;
+                let (aborted, problems) = abort_multipart::abort(self, epoch, before).await?;
+                found.multipart_uploads = aborted;
+                found.problems.extend(problems);
+            }
         }
         failpoint::here("after-sweep").await;
         Ok(())
     }
 
+    /// R4: the epoch's start is the store's time.
+    fn started(&self) -> Timestamp {
+        let latest = self.record.epochs.last();
+        latest.map_or(self.record.started, |epoch| epoch.started)
+    }
+
+    fn abort_multipart_before(&self) -> Option<Timestamp> {
+        let age = self.record.options.abort_multipart_older_than_seconds?;
+        Some(clock::earlier(self.started(), Duration::from_secs(age)))
+    }
+
     fn mark_rules(&self) -> MarkRules {
         let options = &self.record.options;
-        // R4: the epoch's start is the store's time.
-        let started = self
-            .record
-            .epochs
-            .last()
-            .map_or(self.record.started, |epoch| epoch.started);
+        let started = self.started();
         let purge = options
             .purge_uploads_older_than_seconds
             .map(std::time::Duration::from_secs);
@@ -487,6 +524,8 @@ impl Run {
             settle::report(self, outcome, found.mark.as_ref(), found.plan.as_ref(), accounts).await?;
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
+        report.guards.clone_from(&found.guards);
+        report.garbage.multipart_uploads = found.multipart_uploads;
         report.error = error.map(ToString::to_string);
         Ok(report)
     }
@@ -500,7 +539,7 @@ fn judge(settled: &Settled, found: &Found, stopping: bool) -> (Outcome, ExitStat
     if !settled.complete || left > 0 && cut_short {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }
-    if left + accounts.failed_blobs > 0 {
+    if left + accounts.failed_blobs + found.multipart_uploads.failed > 0 {
         return (Outcome::Completed, ExitStatus::Partly);
     }
     (Outcome::Completed, ExitStatus::Done)

@@ -31,6 +31,9 @@ pub struct RunOptions {
     pub accept_untagged_repositories: bool,
     /// Uploads older than this go.
     pub purge_uploads_older_than_seconds: Option<u64>,
+    /// Multipart uploads older than this are aborted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub abort_multipart_older_than_seconds: Option<u64>,
     /// Whether revisions whose manifest is missing are dead.
     pub prune_broken: bool,
     /// Whether the last links of repositories without revisions go.
@@ -91,6 +94,10 @@ pub struct RunRecord {
     /// The sha256 of its copy of the reviewed plan that it carries out, where it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reviewed_plan: Option<Digest>,
+    /// The options of its guards that were given, for the command that a check proposes. No run goes by them: a run has the
+    /// limits of its own command line.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub guard_arguments: Vec<String>,
     /// Its epochs.
     pub epochs: Vec<EpochRecord>,
     /// Whether it is over: a run that is not can be resumed.

@@ -15,7 +15,7 @@ use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::NobodyAtWork;
 use crate::open_stores::{NamedRegistry, named_state, noted_states, storage_of, user_state};
-use crate::planned::planned_links;
+use crate::planned::Planned;
 use crate::prune::{load_record, print_report, quoted};
 use crate::report::{Outcome, Report};
 use crate::run_record::{Mode, RunOptions, RunRecord, list_runs};
@@ -132,6 +132,7 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         delete_untagged,
         accept_untagged_repositories,
         purge_uploads_older_than_seconds,
+        abort_multipart_older_than_seconds,
         prune_broken,
         delete_empty_repositories,
         false_positive_rate: _, // only of this check's filters
@@ -146,6 +147,12 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
     command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
     if let Some(seconds) = purge_uploads_older_than_seconds {
         command += &format!(" --purge-uploads-older-than {seconds}s");
+    }
+    if let Some(seconds) = abort_multipart_older_than_seconds {
+        command += &format!(" --abort-multipart-older-than {seconds}s");
+    }
+    for word in &record.guard_arguments {
+        command += &format!(" {}", quoted(word));
     }
     for (is_on, flag) in [
         (delete_untagged, "--delete-untagged"),
@@ -239,7 +246,9 @@ async fn rebuilt_report(state: &StateStore, record: &RunRecord) -> Result<Report
     }
     if let Some(plan) = latest_plan(state, &epoch).await? {
         report.add_plan(&plan);
-        report.links = planned_links(state, &plan).await?;
+        let planned = Planned::read(state, &plan).await?;
+        report.links = planned.links;
+        report.garbage.add_planned(&planned);
     }
     if record.deletes_begun() {
         report.versioning = settle_if_reachable(state, record).await;

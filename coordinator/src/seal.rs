@@ -14,7 +14,7 @@ use hardprune_common::removal::Removal;
 use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark, ShardFilter};
-use hardprune_common::segment::{LayerLink, Record, read_segment};
+use hardprune_common::segment::{LayerLink, Record, encode_segment, read_segment};
 use hardprune_common::shard::{Shard, ShardDigits};
 use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
 use hardprune_common::store::{Store, StoreError};
@@ -191,6 +191,14 @@ pub async fn seal(
         |digest: Digest| references.push(&digits.shard_of(&digest), &digest),
     )
     .await?;
+    let mut may_be_absent = Spool::new(options.spool_dir)?;
+    spool_segments(
+        state,
+        &ranges,
+        |range| &range.findings.may_be_absent,
+        |digest: Digest| may_be_absent.push(&digits.shard_of(&digest), &digest),
+    )
+    .await?;
     let frozen = frozen_repositories(state, &ranges).await?;
     let mut links = Spool::new(options.spool_dir)?;
     spool_segments(
@@ -201,6 +209,7 @@ pub async fn seal(
             let shard = digits.shard_of(&link.digest);
             // R8: every blob that a manifest names has a layer link in its repository.
             if frozen.contains(&link.repository) {
+                may_be_absent.push(&shard, &link.digest)?;
                 references.push(&shard, &link.digest)
             } else {
                 links.push(&shard, &link)
@@ -214,7 +223,7 @@ pub async fn seal(
     shards.extend(references.shards().cloned());
     shards.extend(links.shards().cloned());
 
-    let mut distinct = 0;
+    let (mut distinct, mut absent) = (0, 0);
     let mut prepared = Vec::new();
     let mut writes = Vec::new();
     let folder = epoch_folder(&options.epoch);
@@ -224,6 +233,10 @@ pub async fn seal(
     for shard in shards {
         let referenced: Vec<Digest> = references.take(&shard)?;
         distinct += referenced.len() as u64;
+        let mut may_be_absent: Vec<Digest> = may_be_absent.take(&shard)?;
+        // Whatever a worker says: only of references, so that what must be present is what remains of them.
+        may_be_absent.retain(|digest| referenced.binary_search(digest).is_ok());
+        absent += may_be_absent.len() as u64;
         let mut links = dangling_links(&referenced, links.take(&shard)?);
         if let Some(reviewed) = &mut reviewed {
             let named = reviewed.take(&shard, digits).await?;
@@ -243,7 +256,7 @@ pub async fn seal(
             seed: options.seed,
         };
         let filter = build_filter(&header, referenced.into_iter())?;
-        writes.push(write_filter(state, header, filter));
+        writes.push(write_filter(state, header, filter, may_be_absent));
         if writes.len() == FILTERS_AT_ONCE {
             prepared.extend(write_all(std::mem::take(&mut writes)).await?);
         }
@@ -258,6 +271,7 @@ pub async fn seal(
         registry: registry.to_owned(),
         cutoff: options.cutoff,
         references: distinct,
+        may_be_absent: absent,
         shard_digits: digits,
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
@@ -327,12 +341,22 @@ async fn write_filter(
     state: &StateStore,
     header: FilterHeader,
     filter: Vec<u8>,
+    may_be_absent: Vec<Digest>,
 ) -> Result<ShardFilter, StateError> {
     let key = format!("{}filters/{}", epoch_folder(&header.epoch), header.shard);
     let filter = state.write(&key, filter.into(), header.items).await?;
+    let may_be_absent = match may_be_absent.as_slice() {
+        [] => None,
+        digests => {
+            let bytes = encode_segment(digests.iter());
+            let key = format!("{key}.may-be-absent");
+            Some(state.write(&key, bytes.into(), digests.len() as u64).await?)
+        }
+    };
     Ok(ShardFilter {
         shard: header.shard,
         filter,
+        may_be_absent,
     })
 }
 

@@ -15,8 +15,9 @@ use tracing::{info, warn};
 use crate::accounts::{self, Accounts};
 use crate::books::settle_open_batches;
 use crate::error::RunError;
+use crate::garbage::Garbage;
 use crate::open_stores::state_of;
-use crate::planned::planned_links;
+use crate::planned::Planned;
 use crate::problems::FIRST_PROBLEMS;
 use crate::prune::load_record;
 use crate::report::{Outcome, Report};
@@ -138,7 +139,9 @@ pub async fn report(
     if let Some(plan) = plan {
         report.add_plan(plan.document());
         if accounts.is_none() {
-            report.links = planned_links(&run.state, plan.document()).await?;
+            let planned = Planned::read(&run.state, plan.document()).await?;
+            report.links = planned.links;
+            report.garbage.add_planned(&planned);
         }
     }
     report.versioning = run.registry.versioning();
@@ -151,6 +154,7 @@ pub async fn report(
     } else if run.record.mode == Mode::Delete {
         report.links = crate::accounts::LinkCounts::default();
         report.bytes.uploads = 0;
+        report.garbage = Garbage::default();
     }
     Ok(report)
 }

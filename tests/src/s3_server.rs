@@ -211,6 +211,23 @@ impl S3Server {
         }
     }
 
+    /// Begins a multipart upload in the past, past the protocol, with one part for each of these times.
+    pub fn begin_upload(&self, key: &str, begun: Timestamp, parts: &[(&'static [u8], Timestamp)]) {
+        let uploads = &self.shared.uploads;
+        let id = uploads.create(key.to_owned(), content::Attributes::default(), begun);
+        for (number, (bytes, written)) in (1..).zip(parts) {
+            let put = uploads.put_part(key, &id, number, Bytes::from_static(bytes), *written);
+            assert!(put.is_ok(), "the upload has just begun");
+        }
+    }
+
+    /// The keys of all multipart uploads that have begun and not ended, ascending.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<String> {
+        let uploads = self.shared.uploads.list("", &Default::default());
+        uploads.into_iter().map(|(key, ..)| key).collect()
+    }
+
     /// Removes an object; says whether it was there.
     pub fn remove(&self, key: &str) -> bool {
         let removed = self.shared.content.remove(key, &Conditions::default());

@@ -3,6 +3,8 @@
 
 #[path = "prune/kept_and_purged.rs"]
 mod kept_and_purged;
+#[path = "prune/multipart_uploads.rs"]
+mod multipart_uploads;
 #[path = "prune/orphans.rs"]
 mod orphans;
 #[path = "prune/output.rs"]

@@ -181,6 +181,7 @@ struct FindingsWriter {
     state: StateStore,
     key_prefix: String,
     references: SegmentWriter<Digest>,
+    may_be_absent: SegmentWriter<Digest>,
     layer_links: SegmentWriter<LayerLink>,
     removals: RemovalWriter,
     problems: Vec<Problem>,
@@ -193,6 +194,7 @@ impl FindingsWriter {
         let key_prefix = format!("{}mark/{}.{attempt}", epoch_folder(&task.epoch), task.id);
         Self {
             references: SegmentWriter::new(state.clone(), key_prefix.clone()),
+            may_be_absent: SegmentWriter::new(state.clone(), format!("{key_prefix}.may-be-absent")),
             layer_links: SegmentWriter::new(state.clone(), key_prefix.clone()),
             removals: RemovalWriter::new(state.clone(), format!("{key_prefix}.removals")),
             state,
@@ -207,16 +209,24 @@ impl FindingsWriter {
         let RepositoryMarks {
             name,
             references,
+            kept,
+            may_be_absent,
             layer_links,
             removals,
             problems,
             frozen,
             has_odd_links: _,
             unrecognized,
+            uploads,
             upload_bytes,
+            is_empty,
         } = marks;
-        for reference in references {
+        // R1: both are references.
+        for reference in references.into_iter().chain(kept) {
             self.references.push(reference).await?;
+        }
+        for digest in may_be_absent {
+            self.may_be_absent.push(digest).await?;
         }
         for link in layer_links {
             self.layer_links.push(link).await?;
@@ -226,7 +236,9 @@ impl FindingsWriter {
         }
         self.problems.extend(problems);
         self.findings.unrecognized_keys += unrecognized;
+        self.findings.uploads += uploads;
         self.findings.upload_bytes += upload_bytes;
+        self.findings.empty_repositories += u64::from(is_empty);
         if frozen {
             self.frozen.insert(name);
         }
@@ -240,6 +252,7 @@ impl FindingsWriter {
         let mut findings = self.findings;
         findings.removals = self.removals.finish().await?;
         findings.references = self.references.finish().await?;
+        findings.may_be_absent = self.may_be_absent.finish().await?;
         findings.layer_links = self.layer_links.finish().await?;
         findings.frozen_repositories = self.frozen.len() as u64;
         if !self.frozen.is_empty() {

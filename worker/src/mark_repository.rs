@@ -24,7 +24,12 @@ use crate::trace_live::{Live, Tracer};
 #[derive(Debug, Default)]
 pub(crate) struct RepositoryMarks {
     pub name: String,
+    /// What live manifests need, and the manifests of all revisions that are not dead.
     pub references: Vec<Digest>,
+    /// References for any other reason: a young link, a frozen repository, a link that is not what its key says.
+    pub kept: Vec<Digest>,
+    /// References that may well have no blob.
+    pub may_be_absent: Vec<Digest>,
     pub layer_links: Vec<LayerLink>,
     pub removals: Vec<Removal>,
     pub problems: Vec<Problem>,
@@ -32,7 +37,9 @@ pub(crate) struct RepositoryMarks {
     /// Whether a link's content is not what its key says.
     pub has_odd_links: bool,
     pub unrecognized: u64,
+    pub uploads: u64,
     pub upload_bytes: u64,
+    pub is_empty: bool,
 }
 
 /// Marks the repositories of one task.
@@ -93,18 +100,22 @@ impl RepositoryMarker {
         for signature in &keys.signatures {
             // Signatures of before 2.1 are blobs; whichever revision has them, they are kept with it.
             if live.manifests.contains(&signature.0) || marks.frozen {
-                marks.references.push(signature.1.digest);
+                marks.kept.push(signature.1.digest);
             }
         }
         let needed: HashSet<Digest> = live.references.iter().copied().collect();
         self.look_at_layers(&mut keys, &needed, &mut marks).await?;
-        marks.references.extend(&keys.kept);
+        marks.kept.extend(&keys.kept);
         marks.unrecognized = keys.unrecognized;
         if marks.frozen {
             self.keep_all_links(&keys.name, &mut marks).await?;
         } else {
             self.propose_dead_links(&keys, &live, &mut marks);
         }
+        marks.may_be_absent.extend(&live.may_be_absent);
+        // Registries have dangling links, and tags in their history whose manifest is long gone.
+        let only_kept = marks.kept.iter().filter(|digest| !needed.contains(digest));
+        marks.may_be_absent.extend(only_kept);
         self.propose_uploads(&keys, &mut marks);
         self.hand_on_layer_links(keys, &live, &needed, &mut marks);
         Ok(marks)
@@ -151,10 +162,10 @@ impl RepositoryMarker {
             while let Some((odd, (found, problem))) = examined.try_next().await? {
                 // A layer link's digest is kept whatever its content says.
                 if problem.is_some() {
-                    marks.references.extend(odd.digest);
+                    marks.kept.extend(odd.digest);
                     marks.has_odd_links = true;
                 }
-                marks.references.extend(&found);
+                marks.kept.extend(&found);
                 if odd.is_revision {
                     served.extend(found);
                 }
@@ -233,7 +244,7 @@ impl RepositoryMarker {
                     marks
                         .problems
                         .push(problem(None, ProblemKind::LinkUnreadable, message));
-                    marks.references.extend(found);
+                    marks.kept.extend(found);
                     marks.frozen = true;
                 }
                 LinkRead::Gone => {}
@@ -278,18 +289,17 @@ impl RepositoryMarker {
         while let Some(page) = pages.try_next().await? {
             for object in page {
                 match parse_repository_key(&object.key).and_then(|key| key.entry) {
+                    Some(RepositoryEntry::RevisionLink(digest)) => marks.references.push(digest),
                     Some(
-                        RepositoryEntry::LayerLink(digest)
-                        | RepositoryEntry::RevisionLink(digest)
-                        | RepositoryEntry::TagIndexEntry { digest, .. },
-                    ) => marks.references.push(digest),
+                        RepositoryEntry::LayerLink(digest) | RepositoryEntry::TagIndexEntry { digest, .. },
+                    ) => marks.kept.push(digest),
                     Some(RepositoryEntry::SignatureLink { revision, signature }) => {
-                        marks.references.extend([revision, signature]);
+                        marks.kept.extend([revision, signature]);
                     }
                     Some(RepositoryEntry::TagCurrent { .. }) | None => {
                         match self.links.read(&object.key).await? {
-                            LinkRead::Names(digest) => marks.references.push(digest),
-                            LinkRead::Garbage(_, found) => marks.references.extend(found),
+                            LinkRead::Names(digest) => marks.kept.push(digest),
+                            LinkRead::Garbage(_, found) => marks.kept.extend(found),
                             LinkRead::Gone => {}
                         }
                     }
@@ -380,6 +390,7 @@ impl RepositoryMarker {
             {
                 continue;
             }
+            let before = marks.removals.len();
             for file in files {
                 let entry = RepositoryEntry::Upload {
                     upload: file.upload.clone(),
@@ -397,6 +408,7 @@ impl RepositoryMarker {
                     });
                 }
             }
+            marks.uploads += u64::from(marks.removals.len() > before);
         }
     }
 
@@ -409,6 +421,7 @@ impl RepositoryMarker {
         marks: &mut RepositoryMarks,
     ) {
         if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
+            marks.is_empty = true;
             for link in &keys.layer_links {
                 let entry = RepositoryEntry::LayerLink(link.digest);
                 self.propose(

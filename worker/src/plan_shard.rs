@@ -6,9 +6,12 @@
 use std::collections::HashSet;
 
 use futures::TryStreamExt;
+use hardprune_common::digest::Digest;
 use hardprune_common::filter::VerifiedFilter;
+use hardprune_common::layout::parse_blob_key;
 use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
 use hardprune_common::removal_files::RemovalWriter;
+use hardprune_common::segment::read_segment;
 use hardprune_common::shard::Shard;
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::{ListRange, ListedObject};
@@ -30,6 +33,10 @@ pub(crate) async fn plan_shard(
     let key_prefix = format!("{}plans/{}.{attempt}", epoch_folder(&task.epoch), task.id);
     let mut plan = RemovalWriter::new(context.state.clone(), key_prefix);
     let mut totals = ShardTotals::default();
+    let may_be_absent: Vec<Digest> = match &work.may_be_absent {
+        Some(segment) => read_segment(&context.state, segment).await?,
+        None => Vec::new(),
+    };
     let (prefix, decider) = match &work.scope {
         Scope::Shard(shard) => (
             shard.key_prefix(),
@@ -44,6 +51,12 @@ pub(crate) async fn plan_shard(
                 Some((shard, filter)) => decide(&blob, shard, filter, work.cutoff),
                 None => Decision::Keep(KeepReason::Unrecognized),
             };
+            if decision == Decision::Keep(KeepReason::Referenced)
+                && parse_blob_key(&blob.key)
+                    .is_some_and(|digest| may_be_absent.binary_search(&digest).is_ok())
+            {
+                totals.may_be_absent += 1;
+            }
             if count(&mut totals, &blob, decision, reviewed.as_ref()) {
                 plan.push(orphan(blob)).await?;
             }

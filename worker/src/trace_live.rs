@@ -21,6 +21,8 @@ pub(crate) struct Live {
     pub manifests: HashSet<Digest>,
     /// What they need, themselves included. May name a digest more than once.
     pub references: Vec<Digest>,
+    /// Those of them that may well have no blob.
+    pub may_be_absent: Vec<Digest>,
     /// Revisions whose manifest is missing and which may be taken for dead (`--prune-broken`).
     pub missing: Vec<Digest>,
     /// What is wrong with manifests.
@@ -92,6 +94,7 @@ impl Tracer<'_> {
                     ManifestRead::Understood(manifest) => {
                         live.references.push(digest);
                         live.references.extend(manifest.references());
+                        live.may_be_absent.extend(&manifest.foreign);
                         frontier.extend(&manifest.children);
                         // What an index calls a blob is read only where the repository serves it as a manifest all the same.
                         let served = |digest: &&Digest| self.revisions.contains(*digest);
@@ -106,7 +109,8 @@ impl Tracer<'_> {
                     }
                     // A child that was never pushed here: an index may be sparse.
                     ManifestRead::Missing if !self.revisions.contains(&digest) => {
-                        live.references.push(digest)
+                        live.references.push(digest);
+                        live.may_be_absent.push(digest);
                     }
                     _ => {
                         live.references.push(digest);
@@ -148,6 +152,7 @@ impl Tracer<'_> {
         let (kind, message) = match read {
             ManifestRead::Broken { kind, message, found } => {
                 live.references.extend(found);
+                live.may_be_absent.extend(found);
                 (*kind, message.clone())
             }
             ManifestRead::Missing | ManifestRead::MarkedBefore { .. } | ManifestRead::Understood(_) => {

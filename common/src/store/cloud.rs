@@ -21,6 +21,7 @@ mod gcs;
 mod http_client;
 mod list_objects;
 mod list_page;
+mod multipart;
 mod open_azure;
 mod open_gcs;
 mod open_s3;
@@ -46,8 +47,8 @@ use self::connector::Connector;
 use self::provider::{DeleteStyle, Provider};
 use crate::store::location::NAMELESS_FOLDER;
 use crate::store::{
-    DeleteBatch, FolderPage, KeyOutcome, ListRange, ListedObject, Object, ObjectVersion, PutCondition,
-    RequestCounts, Store, StoreError, Versioning,
+    DeleteBatch, FolderPage, KeyOutcome, ListRange, ListedObject, MultipartUploads, Object, ObjectVersion,
+    PutCondition, RequestCounts, Store, StoreError, Versioning,
 };
 
 /// A bucket or container, or a folder in one.
@@ -176,6 +177,10 @@ impl Store for CloudStore {
 
     fn versioning(&self) -> Versioning {
         self.connector.versioning()
+    }
+
+    fn multipart_uploads(&self) -> Option<&dyn MultipartUploads> {
+        self.provider.has_multipart_uploads().then_some(self)
     }
 
     async fn ask_versioning(&self) -> Versioning {

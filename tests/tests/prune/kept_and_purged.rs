@@ -120,8 +120,24 @@ fn abandoned_uploads_go(scene: &Scene) -> Result<Vec<String>> {
         number(&checked, "bytes.uploads")? == purged.values().sum::<u64>(),
         "{checked}"
     );
+    let figures = [
+        "garbage.uploads.found",
+        "garbage.uploads.files",
+        "garbage.uploads.bytes",
+    ];
+    let expected = [
+        pushed.uploads.len() as u64 - 1,
+        purged.len() as u64,
+        purged.values().sum::<u64>(),
+    ];
+    for (figure, expected) in figures.iter().zip(expected) {
+        ensure!(number(&checked, figure)? == expected, "{figure}: {checked:#}");
+    }
     let before = place.inventory()?;
     let deleted = report(hardprune, place, 0, "delete", &purge)?;
+    for (figure, expected) in figures.iter().zip(expected) {
+        ensure!(number(&deleted, figure)? == expected, "{figure}: {deleted:#}");
+    }
     let removed = only_removed(&before.until(&place.inventory()?))?;
     ensure!(
         removed.iter().eq(purged.keys().copied()),
@@ -191,6 +207,14 @@ async fn empty_repositories_go(scene: Scene) -> Result<Scene> {
     ensure!(removed == expected, "{removed:?} instead of {expected:?}");
     ensure!(!place.inventory()?.0.keys().any(|key| key.contains(repository)));
     ensure!(number(&deleted, "links.layer")? == pushed.dangling_links.len() as u64);
+    ensure!(
+        number(&checked, "garbage.empty_repositories")? == 0,
+        "{checked:#}"
+    );
+    ensure!(
+        number(&deleted, "garbage.empty_repositories")? == 1,
+        "{deleted:#}"
+    );
     ensure!(number(&deleted, "bytes.freed")? == difference.freed_blob_bytes());
     ensure!(place.live()?.live_blobs == live.live_blobs);
     let scene = scene.restarted().await?;

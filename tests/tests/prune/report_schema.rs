@@ -63,6 +63,9 @@ fn reports_are_valid_with_problems_and_without_of_checks_deletes_and_refusals() 
     let hardprune = place.hardprune().unwrap();
     let checked = report(&hardprune, &place, 0, "check", &["--delete-untagged"]).unwrap();
     ensure_valid(&checked).unwrap();
+    let refused = report(&hardprune, &place, 0, "check", &["--max-delete-blobs", "0"]).unwrap();
+    ensure_valid(&refused).unwrap();
+    assert_eq!(refused["guards"][0]["guard"], "max_delete_blobs", "{refused}");
     place.remove(&blob_key(&truth.tags[0].digest)).unwrap();
     let options = [
         "--delete-untagged",

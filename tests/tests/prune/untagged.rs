@@ -75,6 +75,7 @@ async fn only_what_no_tag_leads_to_goes(scene: Scene) -> Result<Scene> {
     ensure!(number(&deleted, "blobs.deleted")? == going.len() as u64);
     ensure!(number(&deleted, "links.revision")? == pushed.untagged_manifests.len() as u64);
     ensure!(number(&deleted, "links.tag")? == stale.len() as u64);
+    ensure!(number(&deleted, "garbage.tag_history")? == stale.len() as u64);
     ensure!(
         deleted["links"] == checked["links"],
         "{} after {}",

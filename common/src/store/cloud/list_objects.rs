@@ -185,7 +185,7 @@ impl CloudStore {
     }
 }
 
-fn bad_page(about: &About, page: u64, problem: String) -> StoreError {
+pub(super) fn bad_page(about: &About, page: u64, problem: String) -> StoreError {
     StoreError::BadPage {
         store: about.store.clone(),
         prefix: about.key.clone(),

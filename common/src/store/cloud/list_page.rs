@@ -266,7 +266,7 @@ fn check_order(key: &str, previous: Option<&str>, asked: Asked<'_>) -> Result<()
     Ok(())
 }
 
-fn once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(), String> {
+pub(super) fn once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(), String> {
     if place.is_some() {
         return Err(format!("it has {name} twice"));
     }

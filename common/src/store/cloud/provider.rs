@@ -92,6 +92,11 @@ pub(super) trait Provider: Send + Sync + 'static {
         None
     }
 
+    /// Whether uploads in parts stay until they are completed or aborted, and can be listed.
+    fn has_multipart_uploads(&self) -> bool {
+        false
+    }
+
     /// How deletes are sent.
     fn delete_style(&self) -> DeleteStyle;
 }

@@ -49,6 +49,10 @@ impl Provider for S3 {
         etag_version(headers)
     }
 
+    fn has_multipart_uploads(&self) -> bool {
+        true
+    }
+
     fn delete_style(&self) -> DeleteStyle {
         if self.bulk_delete {
             DeleteStyle::DeleteObjects

@@ -285,7 +285,8 @@ impl Walk<'_> {
         };
         let key = layout::tag_link_in(folder.key, name);
         if !self.range.contains(&key) {
-            return Ok(false);
+            // A range that begins behind a tag's link goes on where another ended: that one took the whole tag for it.
+            return Ok(self.range.after.as_ref() == Some(&key));
         }
         self.push(Glimpse::Named(key))?;
         Ok(true)
