@@ -11,6 +11,9 @@ use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
+use crate::runs::explain::RunsExplainArgs;
+use crate::runs::export::RunsExportArgs;
+use crate::runs::verify::RunsVerifyArgs;
 
 /// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
 /// parallel, and without ever deleting one that is still needed.
@@ -237,6 +240,12 @@ pub enum RunsCommand {
     List(RunsListArgs),
     /// Prints a run's report again; of a run that was killed, what its journal says.
     Show(RunsShowArgs),
+    /// Checks that every file of a run is the one that was written, by its sha256.
+    Verify(RunsVerifyArgs),
+    /// Says why a run deleted a digest, or kept it.
+    Explain(RunsExplainArgs),
+    /// Writes what a run removed, or a check would, a line for each key.
+    Export(RunsExportArgs),
     /// Lets workers delete nothing more until it is unpaused. The registry stays locked, and must stay read-only.
     Pause(RunsControlArgs),
     /// Lets a paused run go on.

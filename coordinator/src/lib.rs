@@ -2,6 +2,7 @@
 //! reports it.
 
 pub mod accounts;
+pub mod book_index;
 pub mod books;
 pub mod cli;
 mod control;

@@ -257,6 +257,8 @@ async fn new_record(
         started: registry.now().await?,
         shard_digits: None,
         reviewed_plan: None,
+        report: None,
+        books: Vec::new(),
         epochs: Vec::new(),
         ended: false,
     })

@@ -413,6 +413,7 @@ impl Run {
                 (outcome, status)
             }
         };
+        let books_are_closed = settled.as_ref().is_some_and(|settled| settled.complete);
         let accounts = settled.map(|settled| {
             if let Some(error) = settled.unwritten {
                 self.progress.say(&error.to_string());
@@ -434,7 +435,7 @@ impl Run {
         let error = result.err();
         let report = self.report(&found, outcome, accounts, error.as_ref()).await;
         let saved = match &report {
-            Ok(report) => settle::save(self, report).await,
+            Ok(report) => settle::save(self, report, books_are_closed).await,
             Err(_) => Ok(()),
         };
         retention::tidy_up(&self.state, &self.record, self.keep_runs).await;

@@ -1,8 +1,12 @@
 //! `runs`: earlier runs, from the state store; and those that go on, over NATS.
 
+pub(crate) mod explain;
+pub(crate) mod export;
 mod list;
 mod places;
+mod scan_registry;
 mod show;
+pub(crate) mod verify;
 
 use hardprune_worker::nats_args::NatsArgs;
 
@@ -30,6 +34,9 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
         RunsCommand::List(args) => list::list(&args).await,
         RunsCommand::Show(args) if args.watch => control::watch(args.run, &args.nats).await,
         RunsCommand::Show(args) => show::show(&args).await,
+        RunsCommand::Verify(args) => verify::verify(&args).await,
+        RunsCommand::Explain(args) => explain::explain(&args).await,
+        RunsCommand::Export(args) => export::export(&args).await,
         RunsCommand::Pause(args) => control::pause(args.run, &args.nats).await,
         RunsCommand::Unpause(args) => control::unpause(args.run, &args.nats).await,
         RunsCommand::Abort(args) => control::abort(args.run, &args.nats).await,

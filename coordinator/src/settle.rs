@@ -13,6 +13,7 @@ use hardprune_common::state::{StateError, StateStore, run_folder};
 use tracing::{info, warn};
 
 use crate::accounts::{self, Accounts};
+use crate::book_index::write_book_index;
 use crate::books::settle_open_batches;
 use crate::error::RunError;
 use crate::open_stores::state_of;
@@ -179,16 +180,18 @@ pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<V
     Ok(first)
 }
 
-/// Writes report and record. A record that says that the run is over stands beside its report, whenever it is killed: so the
-/// report comes first.
+/// Writes report, index of the books and record. A record that says that the run is over stands beside its report, whenever it is
+/// killed: so the record comes last. Books that are not closed have no index: whoever closes them writes to them.
 ///
 /// # Errors
 ///
 /// A state store that fails.
-pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
-    run.state
-        .write_json(&format!("{}report.json", run_folder(run.record.run)), report)
-        .await?;
+pub async fn save(run: &mut Run, report: &Report, books_are_closed: bool) -> Result<(), StateError> {
+    let key = format!("{}report.json", run_folder(run.record.run));
+    run.record.report = Some(run.state.write_json(&key, report).await?);
     failpoint::here("after-report").await;
+    if books_are_closed {
+        run.record.books = write_book_index(&run.state, &run.record).await?;
+    }
     run.record.save(&run.state).await
 }

@@ -358,7 +358,7 @@ impl RepositoryMarker {
                 kind,
                 key,
                 size: 0,
-                last_modified: None,
+                last_modified: Some(link.last_modified),
                 reason,
             });
         }
@@ -428,7 +428,7 @@ impl RepositoryMarker {
                         kind,
                         key,
                         size: 0,
-                        last_modified: None,
+                        last_modified: Some(tag.last_modified),
                         reason,
                     });
                 }
