@@ -11,6 +11,8 @@ use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
+use crate::descriptor_cache::CacheArgs;
+use crate::runs::clear_cache::RunsClearCacheArgs;
 use crate::runs::explain::RunsExplainArgs;
 use crate::runs::export::RunsExportArgs;
 use crate::runs::verify::RunsVerifyArgs;
@@ -210,6 +212,9 @@ pub struct DeleteArgs {
     /// Deletes only what the check RUN found, too.
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub plan: Option<RunId>,
+    /// The registry's cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Continues a run that was stopped, or died: RUN, or `auto` for the latest. Marks and plans again, with the run's
     /// own options.
     #[arg(long, value_name = "RUN|auto", value_parser = resume)]
@@ -246,6 +251,8 @@ pub enum RunsCommand {
     Explain(RunsExplainArgs),
     /// Writes what a run removed, or a check would, a line for each key.
     Export(RunsExportArgs),
+    /// Removes the entries of what a run deleted from the registry's cache in Redis.
+    ClearCache(RunsClearCacheArgs),
     /// Lets workers delete nothing more until it is unpaused. The registry stays locked, and must stay read-only.
     Pause(RunsControlArgs),
     /// Lets a paused run go on.

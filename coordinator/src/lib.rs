@@ -9,10 +9,12 @@ mod control;
 mod dangling;
 pub mod deadline;
 mod demo;
+pub mod descriptor_cache;
 pub mod dispatch;
 pub mod error;
 pub mod exit_status;
 pub mod failed_removals;
+mod gone;
 pub mod human;
 pub mod lock_registry;
 mod manual_page;
@@ -95,6 +97,7 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
                 assume_read_only: args.assume_read_only,
                 plan: args.plan,
                 resume: args.resume,
+                cache: args.cache,
             };
             prune::prune(Mode::Delete, args.run, choices, &arguments).await
         }

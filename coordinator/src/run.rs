@@ -21,6 +21,7 @@ use tracing::info;
 
 use crate::accounts::Accounts;
 use crate::books;
+use crate::descriptor_cache::{CacheClearer, RedisCache};
 use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
@@ -58,6 +59,8 @@ pub struct Run {
     pub deadline: Option<Timestamp>,
     /// The reviewed plan that it carries out, its files copied into this run's state.
     pub reviewed: Option<ReviewedPlan>,
+    /// The registry's cache, where it is one whose entries are removed.
+    pub cache: Option<Arc<RedisCache>>,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -294,6 +297,10 @@ impl Run {
         lock.allow(sealed, RemovalStage::Unlink).await?;
         failpoint::here("after-lock-allows").await;
 
+        let clearer = self
+            .cache
+            .as_ref()
+            .map(|cache| CacheClearer::start(Arc::clone(cache), self.state.clone()));
         let stage = clock::monotonic_now();
         let (dead, dangling) = Unlink::stages(sealed_plan.document());
         let unlinked = dead.carry_out(dispatcher, &self.progress).await?;
@@ -312,10 +319,14 @@ impl Run {
             let links = dangling.carry_out(dispatcher, &self.progress).await?;
             found.problems.extend(links.problems);
             found.seconds.unlink = clock::since(stage).as_secs_f64();
+            if let Some(clearer) = &clearer {
+                clearer.carried_out(&plan.unlink);
+                clearer.carried_out(&plan.dangling);
+            }
             failpoint::here("after-dangling").await;
             lock.allow(sealed, RemovalStage::Sweep).await?;
             let stage = clock::monotonic_now();
-            let swept = sweep(dispatcher, sealed_plan, &self.progress).await?;
+            let swept = sweep(dispatcher, sealed_plan, &self.progress, clearer.as_ref()).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             info!(
                 failed_tasks = swept.problems.len(),
@@ -325,6 +336,9 @@ impl Run {
             );
             found.problems.extend(swept.problems);
             found.stopped = swept.stopped;
+        }
+        if let Some(clearer) = clearer {
+            clearer.finish().await;
         }
         failpoint::here("after-sweep").await;
         Ok(())
@@ -415,6 +429,10 @@ impl Run {
         };
         let books_are_closed = settled.as_ref().is_some_and(|settled| settled.complete);
         let accounts = settled.map(|settled| {
+            if let Some(uncleared) = settled.uncleared {
+                self.progress.say(&uncleared);
+                status = status.at_best_partly();
+            }
             if let Some(error) = settled.unwritten {
                 self.progress.say(&error.to_string());
                 status = status.at_best_partly();

@@ -1,5 +1,6 @@
 //! `runs`: earlier runs, from the state store; and those that go on, over NATS.
 
+pub(crate) mod clear_cache;
 pub(crate) mod explain;
 pub(crate) mod export;
 mod list;
@@ -37,6 +38,7 @@ pub async fn runs(args: RunsArgs) -> Result<ExitStatus, RunError> {
         RunsCommand::Verify(args) => verify::verify(&args).await,
         RunsCommand::Explain(args) => explain::explain(&args).await,
         RunsCommand::Export(args) => export::export(&args).await,
+        RunsCommand::ClearCache(args) => clear_cache::clear_cache(&args).await,
         RunsCommand::Pause(args) => control::pause(args.run, &args.nats).await,
         RunsCommand::Unpause(args) => control::unpause(args.run, &args.nats).await,
         RunsCommand::Abort(args) => control::abort(args.run, &args.nats).await,

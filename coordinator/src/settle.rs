@@ -15,11 +15,12 @@ use tracing::{info, warn};
 use crate::accounts::{self, Accounts};
 use crate::book_index::write_book_index;
 use crate::books::settle_open_batches;
+use crate::descriptor_cache::clear_gone;
 use crate::error::RunError;
-use crate::open_stores::state_of;
+use crate::open_stores::{state_of, storage_of};
 use crate::planned::planned_links;
 use crate::problems::FIRST_PROBLEMS;
-use crate::prune::load_record;
+use crate::prune::{load_record, quoted};
 use crate::report::{Outcome, Report};
 use crate::run::Run;
 use crate::run_record::Mode;
@@ -31,6 +32,8 @@ pub struct Settled {
     pub accounts: Accounts,
     /// Whether the end of every request is in them.
     pub complete: bool,
+    /// That the registry's cache is not clear, and which command clears it.
+    pub uncleared: Option<String>,
     /// Why the removals could not be written to the file that was asked for.
     pub unwritten: Option<RunError>,
 }
@@ -65,11 +68,26 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
                 .say(&format!("removed the empty folders of {removed} repositories"));
         }
     }
+    let uncleared = clear_cache(run).await;
     Ok(Settled {
         accounts,
+        uncleared,
         complete: settled.is_ok(),
         unwritten,
     })
+}
+
+/// Clears the registry's cache again of all that is gone (R6): what was served meanwhile may have been remembered again, and what
+/// earlier epochs deleted may never have been cleared. A failure keeps no run from closing its books.
+async fn clear_cache(run: &Run) -> Option<String> {
+    let cache = run.cache.as_ref()?;
+    let error = clear_gone(cache, &run.state, &run.record).await.err()?;
+    let state = quoted(storage_of(run.state.identity()));
+    Some(format!(
+        "{error}. It remembers blobs that are gone: before the registry takes writes again, clear it with `hardprune runs \
+         clear-cache {} --state {state} --cache {cache}`",
+        run.record.run
+    ))
 }
 
 /// Settles what the run left open that was last allowed to delete, wherever its books are, with the lock in hand: what is absent

@@ -2,14 +2,13 @@
 //! Streamed part by part from the books (R9); a blob counts once, as in the accounts (R5), so that the sizes add up to the freed
 //! bytes.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hardprune_common::digest::Digest;
-use hardprune_common::journal::{TaskJournal, Witness};
+use hardprune_common::journal::Witness;
 use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{PlanDocument, plan_key};
@@ -17,11 +16,11 @@ use hardprune_common::state::StateStore;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::accounts::gone_in;
-use crate::books::{EpochBooks, TaskBooks};
+use crate::books::EpochBooks;
 use crate::cli::RunsPlace;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
+use crate::gone::{Gone, GoneParts};
 use crate::run_record::{Mode, RunRecord};
 use crate::runs::places::find_run;
 
@@ -126,41 +125,18 @@ async fn planned(state: &StateStore, record: &RunRecord, lines: &mut Lines<'_>) 
     Ok(())
 }
 
-/// What a delete removed, task by task; of each what its epochs did.
+/// What a delete removed.
 async fn removed(state: &StateStore, record: &RunRecord, lines: &mut Lines<'_>) -> Result<(), RunError> {
     let books = EpochBooks::open_all(state, record).await?;
-    let mut tasks: BTreeMap<(bool, String), Vec<(&Epoch, TaskBooks<'_>)>> = BTreeMap::new();
-    for book in &books {
-        for (task, books) in book.tasks() {
-            // R6: what goes before the blobs comes before them here, too.
-            let is_sweep = task.starts_with("sweep-");
-            tasks
-                .entry((is_sweep, task))
-                .or_default()
-                .push((book.epoch(), books));
-        }
-    }
-    for epochs in tasks.into_values() {
-        let several = epochs.len() > 1;
-        let mut counted: HashSet<Digest> = HashSet::new();
-        for (epoch, TaskBooks { parts, journal }) in epochs {
-            let Some(files) = journal else { continue };
-            for (number, file) in parts.iter().enumerate() {
-                let batches: TaskJournal = files.read_part(state, number).await?;
-                if batches.is_empty() {
-                    continue;
-                }
-                let witnesses = files.witnesses(state, number).await?;
-                for (place, removal) in state.read_lines::<Removal>(file).await?.iter().enumerate() {
-                    let Some(batch) = gone_in(place, &batches) else {
-                        continue;
-                    };
-                    if several && removal.blob().is_some_and(|digest| !counted.insert(digest)) {
-                        continue;
-                    }
-                    lines.write(&line(epoch, removal, Status::Removed, witnesses.get(batch)))?;
-                }
-            }
+    let mut parts = GoneParts::of(state, &books);
+    while let Some(part) = parts.next().await? {
+        for Gone {
+            epoch,
+            removal,
+            witness,
+        } in &part
+        {
+            lines.write(&line(epoch, removal, Status::Removed, Some(witness)))?;
         }
     }
     Ok(())
