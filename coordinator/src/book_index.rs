@@ -7,13 +7,14 @@ use hardprune_common::run::Epoch;
 use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder, run_folder};
 
 use crate::run_record::RunRecord;
+use crate::tenants::tenants_key;
 
 /// Files that one file of the index names, at most (R9).
 const FILE_ENTRIES: usize = 10_000;
 /// Files read at once.
 const READS_AT_ONCE: usize = 32;
 
-/// Names all files of the books, ascending in each folder: journals and lists of problems.
+/// Names all files of the books: journals, lists of problems, and who freed what.
 ///
 /// # Errors
 ///
@@ -28,6 +29,7 @@ pub async fn list_books(state: &StateStore, record: &RunRecord) -> Result<Vec<St
         keys.extend(state.list(&journal_folder(&epoch)).await?);
         keys.extend(state.list(&format!("{}problems/", epoch_folder(&epoch))).await?);
     }
+    keys.extend(state.list(&tenants_key(record.run)).await?);
     // What a process left that was killed while it wrote to a folder.
     keys.retain(|key| !key.rsplit('/').next().unwrap_or_default().starts_with('.'));
     Ok(keys)

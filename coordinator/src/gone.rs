@@ -20,13 +20,23 @@ pub(crate) struct Gone {
     pub epoch: Epoch,
     /// What it was.
     pub removal: Removal,
-    /// By whom it was deleted, and when that was written down, where the journal says so.
+    /// By whom it was deleted, and when that was written down, where that was asked for and the journal says so.
     pub witness: Witness,
+}
+
+/// How much is to be told of what is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What it was.
+    Keys,
+    /// By whom it was deleted, too: that reads every file of the journals.
+    Witnesses,
 }
 
 /// All that is gone, part by part.
 pub(crate) struct GoneParts<'b> {
     state: &'b StateStore,
+    detail: Detail,
     parts: VecDeque<Part<'b>>,
     /// The blobs of the task that have come already, where several epochs did it.
     counted: HashSet<Digest>,
@@ -43,7 +53,7 @@ struct Part<'b> {
 
 impl<'b> GoneParts<'b> {
     /// Of the books of all epochs of a run.
-    pub fn of(state: &'b StateStore, books: &'b [EpochBooks]) -> Self {
+    pub fn of(state: &'b StateStore, books: &'b [EpochBooks], detail: Detail) -> Self {
         let mut tasks: BTreeMap<(bool, String), Vec<(&Epoch, TaskBooks<'_>)>> = BTreeMap::new();
         for book in books {
             for (task, books) in book.tasks() {
@@ -84,6 +94,7 @@ impl<'b> GoneParts<'b> {
         }
         Self {
             state,
+            detail,
             parts,
             counted: HashSet::new(),
         }
@@ -105,7 +116,10 @@ impl<'b> GoneParts<'b> {
         if batches.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let witnesses = part.journal.witnesses(self.state, part.number).await?;
+        let witnesses = match self.detail {
+            Detail::Keys => BTreeMap::new(),
+            Detail::Witnesses => part.journal.witnesses(self.state, part.number).await?,
+        };
         let removals = self.state.read_lines::<Removal>(part.file).await?;
         let mut gone = Vec::new();
         for (place, removal) in removals.into_iter().enumerate() {

@@ -42,6 +42,7 @@ pub mod settle;
 mod silence;
 pub mod spool;
 pub mod sweep;
+pub mod tenants;
 pub mod transport;
 pub mod unlink;
 

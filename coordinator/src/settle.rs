@@ -24,6 +24,7 @@ use crate::prune::{load_record, quoted};
 use crate::report::{Outcome, Report};
 use crate::run::Run;
 use crate::run_record::Mode;
+use crate::tenants::{TenantError, TenantShare, freed_by_tenant, largest, planned_by_tenant, tenants_key};
 
 /// The books of a run, closed as far as they could be.
 #[derive(Debug)]
@@ -160,6 +161,7 @@ pub async fn report(
             report.links = planned_links(&run.state, plan.document()).await?;
         }
     }
+    report.tenants = tenants(run, plan, accounts.is_some()).await;
     report.versioning = run.registry.versioning();
     let hidden = report.versioning.only_hides();
     if run.record.mode == Mode::Check && hidden {
@@ -172,6 +174,35 @@ pub async fn report(
         report.bytes.uploads = 0;
     }
     Ok(report)
+}
+
+/// Who freed what, or, in a check, whose blobs would go. All of it is written to the state store, too. That it is not known is no
+/// failure of the run.
+async fn tenants(run: &Run, plan: Option<&SealedPlan>, has_deleted: bool) -> Vec<TenantShare> {
+    let shares = match plan {
+        _ if has_deleted => freed_by_tenant(&run.state, &run.record, &run.spool_dir).await,
+        Some(plan) if run.record.mode == Mode::Check => {
+            planned_by_tenant(&run.state, plan.document(), &run.spool_dir).await
+        }
+        _ => return Vec::new(),
+    };
+    let written = match shares {
+        Ok(shares) if shares.is_empty() => Ok(shares),
+        Ok(shares) => {
+            let key = tenants_key(run.record.run);
+            let written = run.state.write_lines(&key, &shares).await;
+            written.map(|_| shares).map_err(TenantError::from)
+        }
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(shares) => largest(shares),
+        Err(error) => {
+            run.progress
+                .say(&format!("it cannot be said who freed what: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 /// The first problems that a mark found, in the order of its ranges.

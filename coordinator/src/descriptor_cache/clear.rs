@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::redis_cache::{CacheError, RedisCache};
 use crate::books::EpochBooks;
-use crate::gone::GoneParts;
+use crate::gone::{Detail, GoneParts};
 use crate::run_record::RunRecord;
 
 /// Why the cache is not clear.
@@ -84,7 +84,7 @@ pub async fn clear_gone(
     record: &RunRecord,
 ) -> Result<(), ClearError> {
     let books = EpochBooks::open_all(state, record).await?;
-    let mut parts = GoneParts::of(state, &books);
+    let mut parts = GoneParts::of(state, &books, Detail::Keys);
     while let Some(part) = parts.next().await? {
         cache.forget(part.iter().map(|gone| &gone.removal)).await?;
     }

@@ -20,7 +20,7 @@ use crate::books::EpochBooks;
 use crate::cli::RunsPlace;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::gone::{Gone, GoneParts};
+use crate::gone::{Detail, Gone, GoneParts};
 use crate::run_record::{Mode, RunRecord};
 use crate::runs::places::find_run;
 
@@ -128,7 +128,7 @@ async fn planned(state: &StateStore, record: &RunRecord, lines: &mut Lines<'_>) 
 /// What a delete removed.
 async fn removed(state: &StateStore, record: &RunRecord, lines: &mut Lines<'_>) -> Result<(), RunError> {
     let books = EpochBooks::open_all(state, record).await?;
-    let mut parts = GoneParts::of(state, &books);
+    let mut parts = GoneParts::of(state, &books, Detail::Witnesses);
     while let Some(part) = parts.next().await? {
         for Gone {
             epoch,

@@ -18,6 +18,7 @@ use crate::report::{Outcome, Report};
 use crate::run_record::{RunOptions, RunRecord};
 use crate::runs::places::{find_run, named, optional};
 use crate::settle::first_problems;
+use crate::tenants::{freed_by_tenant, largest};
 
 pub(super) async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
     let (state, record) = find_run(&args.place, args.run).await?;
@@ -98,6 +99,11 @@ async fn rebuilt_report(state: &StateStore, record: &RunRecord) -> Result<Report
     if record.deletes_begun() {
         report.versioning = settle_if_reachable(state, record).await;
         let hidden = report.versioning.only_hides();
+        let shares = freed_by_tenant(state, record, &std::env::temp_dir()).await;
+        report.tenants = largest(shares.unwrap_or_else(|error| {
+            eprintln!("it cannot be said who freed what: {error}");
+            Vec::new()
+        }));
         report.add_accounts(&accounts::add_up(state, record, &|_| {}).await?, hidden);
     }
     Ok(report)
