@@ -14,7 +14,7 @@ use crate::error::RunError;
 use crate::registry_config::Secret;
 use crate::registry_config::{DescriptorCache, RedisAddress, RegistryStorage};
 
-pub use clear::{CacheClearer, ClearError, clear_gone};
+pub use clear::{CacheClearer, ClearError, clear_begun};
 pub use redis_cache::{CacheError, RedisCache, RedisTarget};
 
 /// Holds the password of the Redis server: on a command line every list of processes would show it.

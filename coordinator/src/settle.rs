@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::accounts::{self, Accounts};
 use crate::book_index::write_book_index;
 use crate::books::settle_open_batches;
-use crate::descriptor_cache::clear_gone;
+use crate::descriptor_cache::clear_begun;
 use crate::error::RunError;
 use crate::open_stores::{state_of, storage_of};
 use crate::planned::planned_links;
@@ -82,7 +82,7 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
 /// earlier epochs deleted may never have been cleared. A failure keeps no run from closing its books.
 async fn clear_cache(run: &Run) -> Option<String> {
     let cache = run.cache.as_ref()?;
-    let error = clear_gone(cache, &run.state, &run.record).await.err()?;
+    let error = clear_begun(cache, &run.state, &run.record).await.err()?;
     let state = quoted(storage_of(run.state.identity()));
     Some(format!(
         "{error}. It remembers blobs that are gone: before the registry takes writes again, clear it with `hardprune runs \

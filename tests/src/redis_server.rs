@@ -24,6 +24,8 @@ pub struct RedisServer {
     child: Option<Child>,
     port: u16,
     password: String,
+    /// More lines of its configuration.
+    configuration: String,
     folder: TempDir,
 }
 
@@ -34,12 +36,23 @@ impl RedisServer {
     ///
     /// A machine without `redis-server`.
     pub fn start(password: &str) -> Result<Self> {
+        Self::start_with(password, |port| format!("port {port}\n"))
+    }
+
+    /// Starts a server with a configuration of its own for the port that it gets.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisServer::start`].
+    pub fn start_with(password: &str, configuration: impl Fn(u16) -> String) -> Result<Self> {
         let mut last = None;
         for _ in 0..START_ATTEMPTS {
+            let port = free_port()?;
             let mut server = Self {
                 child: None,
-                port: free_port()?,
+                port,
                 password: password.to_owned(),
+                configuration: configuration(port),
                 folder: fast_folder()?,
             };
             match server.start_again() {
@@ -65,8 +78,8 @@ impl RedisServer {
             .open(self.folder.path().join("log"))?;
         let configuration = self.folder.path().join("redis.conf");
         let text = format!(
-            "bind 127.0.0.1\nport {}\nsave \"\"\nappendonly no\nrequirepass {}\ndir {}\n",
-            self.port,
+            "bind 127.0.0.1\n{}save \"\"\nappendonly no\nrequirepass {}\ndir {}\n",
+            self.configuration,
             self.password,
             self.folder.path().display()
         );

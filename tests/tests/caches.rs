@@ -324,6 +324,62 @@ fn whoever_goes_on_with_a_killed_run_clears_what_it_deleted_before() {
 }
 
 #[test]
+fn of_a_killed_run_all_that_it_had_begun_is_cleared_by_hand() {
+    let (scene, redis) = remembered(64).unwrap();
+    let killed = scene
+        .run_with(
+            "delete-after-request=6*off->return",
+            &scene.delete(&["--cache", "none"]),
+        )
+        .unwrap();
+    assert_eq!(killed.status, KILLED, "{killed:?}");
+    let (run, state, url) = (
+        scene.run_id().unwrap(),
+        scene.state().display().to_string(),
+        redis.url(DATABASE),
+    );
+    let cleared = scene
+        .program
+        .run(&["runs", "clear-cache", &run, "--state", &state, "--cache", &url])
+        .unwrap();
+    assert_eq!(cleared.status, 0, "{cleared:?}");
+    // Nobody has written down what became of the last requests.
+    let gone = scene.difference().unwrap().removed_blobs();
+    assert!(!gone.is_empty());
+    let keys = redis.keys(DATABASE).unwrap();
+    let left: Vec<_> = gone
+        .keys()
+        .filter(|digest| keys.contains(&format!("blobs::{digest}")))
+        .collect();
+    assert!(left.is_empty(), "gone and remembered: {left:?}");
+}
+
+#[test]
+fn a_cache_is_spoken_to_with_tls() {
+    let folder = fast_folder().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let [certificate, key] =
+        ["certificate.pem", "key.pem"].map(|name| folder.path().join(name).display().to_string());
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let redis = RedisServer::start_with(PASSWORD, |port| {
+        format!(
+            "port 0\ntls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-auth-clients no\n"
+        )
+    })
+    .unwrap();
+    let port = redis.address().rsplit(':').next().unwrap().to_owned();
+    let url = format!("rediss://localhost:{port}/0");
+    let scene = Scene::on_folder(&Shape::small(65))
+        .unwrap()
+        .with("HARDPRUNE_CACHE_PASSWORD", PASSWORD);
+    let stranger = scene.program.run(&scene.delete(&["--cache", &url])).unwrap();
+    assert_eq!(stranger.status, 3, "{stranger:?}");
+    let scene = scene.with("SSL_CERT_FILE", &certificate);
+    scene.report(0, &scene.delete(&["--cache", &url])).unwrap();
+}
+
+#[test]
 fn shards_that_are_done_are_cleared_while_the_sweep_goes_on() {
     let (scene, redis) = remembered(63).unwrap();
     let url = redis.url(DATABASE);

@@ -10,8 +10,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::redis_cache::{CacheError, RedisCache};
-use crate::books::EpochBooks;
-use crate::gone::{Detail, GoneParts};
+use crate::books::{EpochBooks, TaskBooks};
 use crate::run_record::RunRecord;
 
 /// Why the cache is not clear.
@@ -73,20 +72,22 @@ async fn clear_parts(cache: &RedisCache, state: &StateStore, files: &[FileRef]) 
     Ok(())
 }
 
-/// Clears the cache of all that a run has removed, in all its epochs (R6).
+/// Clears the cache of all that the tasks which a run began were to remove, in all its epochs (R6). More than what is known to be
+/// gone: of a run that was killed nobody has looked yet, and an entry that is missing costs the registry a look at its storage.
 ///
 /// # Errors
 ///
 /// A cache that does not answer, books that cannot be read.
-pub async fn clear_gone(
+pub async fn clear_begun(
     cache: &RedisCache,
     state: &StateStore,
     record: &RunRecord,
 ) -> Result<(), ClearError> {
-    let books = EpochBooks::open_all(state, record).await?;
-    let mut parts = GoneParts::of(state, &books, Detail::Keys);
-    while let Some(part) = parts.next().await? {
-        cache.forget(part.iter().map(|gone| &gone.removal)).await?;
+    for book in EpochBooks::open_all(state, record).await? {
+        let begun = book.tasks().filter(|(_, books)| books.journal.is_some());
+        for (_, TaskBooks { parts, .. }) in begun {
+            clear_parts(cache, state, parts).await?;
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use hardprune_common::run::RunId;
 
 use crate::cli::RunsPlace;
-use crate::descriptor_cache::{Cache, CacheArgs, clear_gone};
+use crate::descriptor_cache::{Cache, CacheArgs, clear_begun};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::print;
@@ -31,7 +31,7 @@ pub(super) async fn clear_cache(args: &RunsClearCacheArgs) -> Result<ExitStatus,
         ));
     };
     let (state, record) = find_run(&args.place, args.run).await?;
-    clear_gone(&redis, &state, &record).await?;
+    clear_begun(&redis, &state, &record).await?;
     print(&format!(
         "the cache at {redis} has no entry any more of what run {} deleted\n",
         record.run
