@@ -100,7 +100,7 @@ impl Cache {
         let Self::Redis(redis) = self else {
             return Ok(());
         };
-        redis.ping().await.map_err(|error| {
+        redis.probe().await.map_err(|error| {
             RunError::Refused(format!(
                 "{error}. The registry would remember blobs that are gone; nothing was deleted. Make it reachable, or say --cache \
                  manual and clear the cache yourself before the registry takes writes again"

@@ -390,3 +390,24 @@ fn shards_that_are_done_are_cleared_while_the_sweep_goes_on() {
     assert_eq!(killed.status, KILLED, "{killed:?}");
     ensure_only_live(&scene, &redis).unwrap();
 }
+
+#[test]
+fn a_server_that_lets_nothing_be_removed_is_refused_before_anything_is_deleted() {
+    let primary = RedisServer::start(PASSWORD).unwrap();
+    let replica = RedisServer::start_with(PASSWORD, |port| {
+        format!("port {port}\nreplicaof {}\n", primary.address().replace(':', " "))
+    })
+    .unwrap();
+    let scene = Scene::on_folder(&Shape::small(66))
+        .unwrap()
+        .with("HARDPRUNE_CACHE_PASSWORD", PASSWORD);
+    let refused = scene
+        .program
+        .run(&scene.delete(&["--cache", &replica.url(0)]))
+        .unwrap();
+    assert!(
+        refused.status == 3 && refused.stderr.contains("replica"),
+        "{refused:?}"
+    );
+    assert!(scene.difference().unwrap().is_empty());
+}

@@ -23,6 +23,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Removals whose entries go in one round trip.
 const REMOVALS_AT_ONCE: usize = 500;
 
+/// A key that nobody has.
+const PROBE_KEY: &str = "hardprune::probe";
+
 /// The cache could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("the registry's cache at {server} cannot be used: {source}")]
@@ -151,15 +154,15 @@ impl RedisCache {
         Self { target, connection }
     }
 
-    /// Makes sure that the server answers, and lets this program in.
+    /// Makes sure that the server answers, lets this program in, and lets it remove keys: a replica does not.
     ///
     /// # Errors
     ///
     /// A server that does not.
-    pub async fn ping(&self) -> Result<(), CacheError> {
-        let mut ping = Pipeline::new();
-        ping.cmd("PING").ignore();
-        self.send(&ping).await
+    pub async fn probe(&self) -> Result<(), CacheError> {
+        let mut probe = Pipeline::new();
+        probe.del(PROBE_KEY).ignore();
+        self.send(&probe).await
     }
 
     /// Removes the entries of blobs and layer links. What has none is no error.
