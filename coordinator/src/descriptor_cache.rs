@@ -24,9 +24,9 @@ const PASSWORD_VARIABLE: &str = "HARDPRUNE_CACHE_PASSWORD";
 #[derive(Debug, Clone, Default, Args)]
 pub struct CacheArgs {
     /// The registry's cache of blob descriptors, which remembers blobs that are gone. none: there is no cache. manual: it is
-    /// cleared by hand, and the end says how. redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// with TLS: the entries of what
-    /// goes are removed from there; the password by --cache-password-file or in HARDPRUNE_CACHE_PASSWORD. Default: what the
-    /// registry's configuration says, else manual.
+    /// cleared by hand, and the end says how. redis://USER@HOST:PORT/DATABASE, or rediss:// with TLS (user, port and database may
+    /// be left out): the entries of what goes are removed from there; the password by --cache-password-file or in
+    /// HARDPRUNE_CACHE_PASSWORD. Default: what the registry's configuration says, else manual.
     #[arg(long, value_name = "CACHE", env = "HARDPRUNE_CACHE", hide_env_values = true)]
     pub cache: Option<String>,
     /// A file with the password of the cache's Redis server.
