@@ -37,9 +37,20 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Text that may come from a registry or from NATS, on as many lines as it has.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(printable_lines("a\n\u{1b}[2Jb\n"), "a\n\u{fffd}[2Jb\n");
+    }
 
     #[test]
     fn nothing_for_a_terminal_to_obey() {

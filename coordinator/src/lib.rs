@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
         Err(error) => Err(RunError::Usage(format!("no threads can be started: {error}"))),
     };
     let status = result.unwrap_or_else(|error| {
-        eprintln!("hardprune: {}", with_sources(&error));
+        eprintln!("hardprune: {}", human::printable_lines(&with_sources(&error)));
         error.exit_status()
     });
     status.into()

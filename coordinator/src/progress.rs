@@ -10,7 +10,8 @@ use hardprune_common::metrics::Label;
 use hardprune_common::nats::RunProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::human::bytes;
+use crate::accounts::Accounts;
+use crate::human::{bytes, printable_lines};
 use crate::metrics::{CoordinatorMetrics, Stage};
 
 /// How often a plain line is written at most.
@@ -94,6 +95,7 @@ impl Progress {
 
     /// Writes a line, above the bars where there are any.
     pub fn say(&self, line: &str) {
+        let line = printable_lines(line);
         if self.on_terminal {
             // A terminal that cannot be written to loses a line of progress, nothing else.
             let _ = self.bars.println(line);
@@ -106,6 +108,15 @@ impl Progress {
     #[must_use]
     pub fn metrics(&self) -> &CoordinatorMetrics {
         &self.metrics
+    }
+
+    /// Shows what the accounts say is deleted, in all epochs; a sweep adds to that.
+    pub fn set_deleted(&self, accounts: &Accounts) {
+        let progress = &mut self.board.lock().progress;
+        progress.deleted_blobs = accounts.deleted_blobs;
+        progress.freed_bytes = accounts.freed_bytes;
+        self.metrics
+            .set_deleted(accounts.deleted_blobs, accounts.freed_bytes);
     }
 
     /// Begins a stage that has no pieces.

@@ -139,7 +139,15 @@ pub async fn prune(
         status,
         error,
     } = run.execute().await?;
+    metrics.coordinator.run_ended(report.finished, status);
+    let written = match &outputs.metrics {
+        Some(path) => metrics_file::write(path, &report),
+        None => Ok(()),
+    };
     if let Some(error) = error {
+        if let Err(unwritten) = written {
+            eprintln!("hardprune: {unwritten}");
+        }
         // Who reads JSON reads it of every run that there was.
         if args.output == OutputFormat::Json
             && let Err(unprinted) = print_report(&report, args.output, &delete_command(arguments))
@@ -148,11 +156,6 @@ pub async fn prune(
         }
         return Err(error);
     }
-    metrics.coordinator.run_ended(report.finished, status);
-    let written = match &outputs.metrics {
-        Some(path) => metrics_file::write(path, &report),
-        None => Ok(()),
-    };
     if let Cache::Manual(reminder) = &cache {
         eprintln!("{reminder}");
     }

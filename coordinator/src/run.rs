@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::accounts::Accounts;
+use crate::accounts::{self, Accounts};
 use crate::books;
 use crate::descriptor_cache::{CacheClearer, RedisCache};
 use crate::dispatch::{Dispatcher, Tally};
@@ -176,6 +176,8 @@ impl Run {
             if let Some(line) = settled.describe_unattributed() {
                 self.progress.say(&line);
             }
+            self.progress
+                .set_deleted(&accounts::add_up(&self.state, &self.record, &|_| {}).await?);
         }
         if let Some(lock) = lock {
             // As long as what it left open is there, or gone by it: after this run nobody could tell.
@@ -437,9 +439,7 @@ impl Run {
                 self.progress.say(&error.to_string());
                 status = status.at_best_partly();
             }
-            self.progress
-                .metrics()
-                .set_deleted(settled.accounts.deleted_blobs, settled.accounts.freed_bytes);
+            self.progress.set_deleted(&settled.accounts);
             settled.accounts
         });
         let refused = accounts

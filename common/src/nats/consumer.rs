@@ -139,6 +139,7 @@ impl NatsConsumer {
         places: usize,
         drain: CancellationToken,
     ) -> Result<Self, NatsError> {
+        streams::are_set_up_for_workers(nats).await?;
         let (sender, receiver) = mpsc::channel(places.max(1));
         let inner = Arc::new(Inner {
             nats: nats.clone(),

@@ -1,10 +1,13 @@
-//! The coordinator's end: hands tasks to workers of other processes, and gathers their reports.
+//! The coordinator's end: hands tasks to workers of other processes. Their reports come in by `reports`; `lost_tasks` sees to
+//! it that every task has somebody.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod lost_tasks;
+mod reports;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream;
 use async_trait::async_trait;
@@ -12,29 +15,20 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
-use super::messages::{
-    ClaimDocument, ClaimState, FindingsFile, ReportMessage, Reported, RunState, Wanted, bytes_of, digest_of,
-    read,
-};
+use self::reports::Inbox;
+use super::messages::{ClaimDocument, ClaimState, RunState, Wanted, bytes_of, digest_of, read};
 use super::runs::{Runs, claim_key};
 use super::streams::{self, REPORTS, TASKS};
 use super::{Nats, NatsError};
-use crate::clock;
 use crate::digest::Digest;
 use crate::metrics::Label;
 use crate::queue::{Halted, QueueClosed, TaskPublisher};
 use crate::run::Epoch;
-use crate::state::{StateError, StateStore, epoch_folder};
+use crate::state::StateStore;
 use crate::task::{Task, TaskReport};
 
 /// Recorded errors after which a task is given up.
 const MOST_ERRORS: u32 = 5;
-/// Reports fetched at once.
-const REPORTS_AT_ONCE: usize = 256;
-/// How long one request for reports waits.
-const FETCH_FOR: Duration = Duration::from_secs(1);
-/// A server that answers at all does so within this.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// The pause before NATS is asked again that did not answer.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A worker whose request has ended needs no longer than this to report.
@@ -67,16 +61,6 @@ pub struct NatsPublisher {
     sent: Mutex<HashMap<String, Sent>>,
     /// Nothing more is to be begun.
     is_halted: AtomicBool,
-}
-
-/// Reports that were fetched, and where more come from.
-#[derive(Debug)]
-struct Inbox {
-    consumer: Option<PullConsumer>,
-    fetched: VecDeque<TaskReport>,
-    last_heard: std::time::Instant,
-    /// How often nothing was heard for long since then.
-    silences: u32,
 }
 
 /// A task that was handed out.
@@ -117,12 +101,7 @@ impl NatsPublisher {
             tasks,
             reports,
             options,
-            inbox: Mutex::new(Inbox {
-                consumer: None,
-                fetched: VecDeque::new(),
-                last_heard: clock::monotonic_now(),
-                silences: 0,
-            }),
+            inbox: Mutex::new(Inbox::new()),
             sent: Mutex::default(),
             is_halted: AtomicBool::new(false),
         };
@@ -237,206 +216,6 @@ impl NatsPublisher {
                 }
                 result => return result,
             }
-        }
-    }
-
-    /// Makes the consumer of the run's reports. Before the first task is published: a server of version 2.9 was seen to lose
-    /// sight of messages that came while a consumer was made.
-    async fn report_consumer(&self) -> Result<PullConsumer, NatsError> {
-        self.reports
-            .create_consumer(pull::Config {
-                deliver_policy: DeliverPolicy::All,
-                ack_policy: AckPolicy::None,
-                filter_subject: format!("hardprune.reports.{}.>", self.epoch.run),
-                ..pull::Config::default()
-            })
-            .await
-            .map_err(|error| NatsError::request("make a consumer of reports", error))
-    }
-
-    /// Fetches the reports that there are, or waits a while for one.
-    async fn fetch(&self, inbox: &mut Inbox) -> Result<(), NatsError> {
-        // Taken, so that one that fails in any way is made anew, and tells everything once more.
-        let consumer = match inbox.consumer.take() {
-            Some(consumer) => consumer,
-            None => self.report_consumer().await?,
-        };
-        let fetched = async {
-            let mut fetched = Vec::new();
-            let mut messages = consumer.fetch().max_messages(REPORTS_AT_ONCE).messages().await?;
-            while let Some(message) = messages.next().await {
-                fetched.push(message?.payload.clone());
-            }
-            if fetched.is_empty() {
-                let mut messages = consumer
-                    .batch()
-                    .max_messages(1)
-                    .expires(FETCH_FOR)
-                    .messages()
-                    .await?;
-                while let Some(message) = messages.next().await {
-                    fetched.push(message?.payload.clone());
-                }
-            }
-            Ok::<_, async_nats::Error>(fetched)
-        };
-        // A server does not answer for a consumer that is gone.
-        let fetched = tokio::time::timeout(FETCH_FOR + ANSWER_WITHIN, fetched)
-            .await
-            .map_err(|_| NatsError::request("fetch reports", "there was no answer"))?
-            .map_err(|error| NatsError::request("fetch reports", error))?;
-        inbox.consumer = Some(consumer);
-        for payload in fetched {
-            match self.open_report(&payload).await {
-                Ok(Some(report)) => {
-                    inbox.last_heard = clock::monotonic_now();
-                    inbox.silences = 0;
-                    inbox.fetched.push_back(report);
-                }
-                Ok(None) => {}
-                Err(error) => warn!(%error, "a report is not believed"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a report, and from the state store what was found. `None` for one that says nothing new.
-    async fn open_report(&self, payload: &[u8]) -> Result<Option<TaskReport>, NatsError> {
-        let message: ReportMessage = read("a report", payload)?;
-        if message.epoch != self.epoch {
-            return Ok(None);
-        }
-        let digest = match self.sent.lock().await.get(&message.task) {
-            Some(sent) if sent.is_open => sent.digest,
-            _ => return Ok(None),
-        };
-        let result = match message.result {
-            Reported::Failed(error) => Err(error),
-            Reported::Found(file) => {
-                let folder = format!("{}reports/", epoch_folder(&self.epoch));
-                let garbage = |problem: String| NatsError::Garbage {
-                    what: format!("a report of task {}", message.task),
-                    problem,
-                };
-                // Who cannot write to the state store cannot say what was found; who can send messages could name another file.
-                if !file.key.starts_with(&folder) {
-                    return Err(garbage(format!("{:?} is not in {folder:?}", file.key)));
-                }
-                let bytes = match self.state.read(&file).await {
-                    Ok(bytes) => bytes,
-                    Err(error @ StateError::Changed { .. }) => return Err(garbage(error.to_string())),
-                    Err(StateError::Store(error)) if error.is_not_found() => {
-                        return Err(garbage(error.to_string()));
-                    }
-                    // It is there, and cannot be had: another attempt may do better.
-                    Err(error) => {
-                        return Ok(Some(self.failed(message.task, message.worker, error.to_string())));
-                    }
-                };
-                let found: FindingsFile = read("what a task found", &bytes)?;
-                if found.task != digest {
-                    return Err(garbage("it is of another task with this id".to_owned()));
-                }
-                Ok(found.findings)
-            }
-        };
-        if let Some(sent) = self.sent.lock().await.get_mut(&message.task) {
-            if result.is_ok() {
-                sent.is_open = false;
-            } else if !sent.failed.insert(message.attempt) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(TaskReport {
-            task: message.task,
-            epoch: message.epoch,
-            worker: message.worker,
-            requests: message.requests,
-            result,
-        }))
-    }
-
-    fn failed(&self, task: String, worker: String, error: String) -> TaskReport {
-        TaskReport {
-            task,
-            epoch: self.epoch.clone(),
-            worker,
-            requests: crate::store::RequestCounts::default(),
-            result: Err(error),
-        }
-    }
-
-    /// Sends tasks again that nobody has, nobody has reported, and that are not waiting any more: somebody has removed them, or
-    /// their reports.
-    async fn send_lost_tasks_again(&self, inbox: &mut Inbox) -> Result<(), NatsError> {
-        let is_halted = self.is_halted.load(Ordering::Relaxed);
-        if is_halted || clock::since(inbox.last_heard) < self.options.ack_wait * 2 {
-            return Ok(());
-        }
-        inbox.last_heard = clock::monotonic_now();
-        // First, reports may be there that the consumer does not see.
-        inbox.consumer = None;
-        inbox.silences += 1;
-        if inbox.silences == 1 {
-            return Ok(());
-        }
-        let name = streams::consumer_name(self.epoch.run);
-        match self.tasks.consumer_info(&name).await {
-            Ok(_) => {}
-            Err(error) if !self.nats.is_connected() => {
-                return Err(NatsError::request("look at tasks", error));
-            }
-            Err(_) => self.make_consumer().await?,
-        }
-        let there = self.tasks_there().await?;
-        self.runs.begin_unless_known(&self.epoch).await?;
-        let mut sent = self.sent.lock().await;
-        let is_lost = |task: &&mut Sent| task.is_open && !there.contains(&task.task.id);
-        for task in sent.values_mut().filter(is_lost) {
-            warn!(
-                task = task.task.id,
-                "nobody has this task any more; it is sent again"
-            );
-            self.reopen(&task.task.id).await?;
-            task.times += 1;
-            self.send(&task.task, task.times).await?;
-        }
-        Ok(())
-    }
-
-    /// The ids of tasks that wait, or that some worker has in hand.
-    async fn tasks_there(&self) -> Result<HashSet<String>, NatsError> {
-        let failed = |error| NatsError::request("look at tasks", error);
-        let filter = format!("hardprune.tasks.{}.>", self.epoch.run);
-        let info = self.tasks.info_builder().subjects(filter);
-        let subjects = info.fetch().await.map_err(failed)?;
-        let id = |(subject, _): (String, usize)| Some(subject.rsplit_once('.')?.1.to_owned());
-        let ids = subjects.try_filter_map(|subject| std::future::ready(Ok(id(subject))));
-        ids.try_collect().await.map_err(failed)
-    }
-
-    /// Whoever claimed a task as done has sent its report before, and sends no request any more. Where that report is gone
-    /// the task has to be done again, which finds out what is left of it (R5).
-    async fn reopen(&self, task: &str) -> Result<(), NatsError> {
-        let key = claim_key(&self.epoch, task);
-        let Some(entry) = self.runs.runs.get(&key).await? else {
-            return Ok(());
-        };
-        match read::<ClaimDocument>("a claim", &entry.value) {
-            Ok(claim) if claim.state == ClaimState::Done => {
-                let released = ClaimDocument {
-                    state: ClaimState::Released,
-                    ..claim
-                };
-                // Where somebody else changes it at this moment it is not done any more.
-                let written = self
-                    .runs
-                    .runs
-                    .put_if(&key, bytes_of(&released).into(), entry.revision);
-                written.await.map(|_| ())
-            }
-            // Whoever takes the task finds out.
-            Ok(_) | Err(_) => Ok(()),
         }
     }
 

@@ -98,6 +98,19 @@ pub async fn set_up(nats: &Nats, replicas: usize) -> Result<(), NatsError> {
     Ok(())
 }
 
+/// Makes sure that what a worker needs is there and as it must be. Of what is another it says so even where the rest is missing.
+pub(super) async fn are_set_up_for_workers(nats: &Nats) -> Result<(), NatsError> {
+    let mut missing = None;
+    for name in [TASKS, RUNS, WORKERS] {
+        match open(nats, name).await {
+            Ok(_) => {}
+            Err(error @ NatsError::NotSetUp(_)) => missing = missing.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    missing.map_or(Ok(()), Err)
+}
+
 /// One of the streams, compared with what it must be like.
 pub(super) async fn open(nats: &Nats, name: &'static str) -> Result<Stream, NatsError> {
     let stream = existing(nats, name).await?.ok_or(NatsError::NotSetUp(name))?;

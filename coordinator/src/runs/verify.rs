@@ -19,10 +19,10 @@ use crate::book_index::list_books;
 use crate::cli::RunsPlace;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::print;
 use crate::report::Report;
 use crate::run_record::RunRecord;
 use crate::runs::places::{find_run, optional};
+use crate::{human, print};
 
 /// Files read at once.
 const READS_AT_ONCE: usize = 16;
@@ -287,7 +287,7 @@ impl Verification<'_> {
             let _ = writeln!(text, "{:<22}{uncovered}", "not covered");
         }
         for bad in &self.bad {
-            let _ = writeln!(text, "{:<22}{bad}", "DIFFERS");
+            let _ = writeln!(text, "{:<22}{}", "DIFFERS", human::printable(bad));
         }
         let _ = match self.bad.len() {
             0 => writeln!(text, "Every file that the record leads to is as it was written"),

@@ -96,6 +96,7 @@ async fn a_stream_of_somebody_elses_is_left_as_it_is() {
             "storage is Memory, not File",
         ],
     );
+    worker_is_refused(&fleet, &["HARDPRUNE_TASKS", "storage is Memory, not File"]);
     assert_eq!(
         streams(&context).await,
         before,

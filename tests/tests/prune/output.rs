@@ -315,6 +315,35 @@ fn the_metrics_file_has_the_figures_of_the_report_in_prometheus_text_format() {
     );
 }
 
+#[test]
+fn the_metrics_file_of_a_run_that_fails_says_so() {
+    let place = Place::folder().unwrap();
+    generate(&Shape::small(45), &place).unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let file = hardprune.home().join("hardprune.prom");
+    let name = file.display().to_string();
+    // Repositories without any tag are refused once they are marked.
+    let hex = "ab".repeat(32);
+    let link = place
+        .path(&format!(
+            "docker/registry/v2/repositories/tagless/_manifests/revisions/sha256/{hex}/link"
+        ))
+        .unwrap();
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    fs::write(&link, format!("sha256:{hex}")).unwrap();
+    report(
+        &hardprune,
+        &place,
+        3,
+        "delete",
+        &["--delete-untagged", "--metrics-file", &name],
+    )
+    .unwrap();
+    let metrics = metrics(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(metrics["hardprune_coordinator_completed"], "0");
+    assert_eq!(metrics["hardprune_coordinator_deleted_blobs"], "0");
+}
+
 /// Values by name; every metric must be explained and typed before its value.
 fn metrics(text: &str) -> Result<BTreeMap<String, String>> {
     let (mut explained, mut typed, mut values) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
