@@ -463,8 +463,8 @@ fn tenants_in_words(report: &Report) -> Vec<(String, String)> {
             (None, None) => "not known".to_owned(),
         };
         (
-            format!("  {name:<19}"),
-            format!(" {} ({} blobs)", human::bytes(share.bytes), share.blobs),
+            format!("  {name:<19} "),
+            format!("{} ({} blobs)", human::bytes(share.bytes), share.blobs),
         )
     }));
     lines

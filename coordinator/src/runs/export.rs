@@ -44,7 +44,8 @@ pub struct RunsExportArgs {
 #[derive(Debug, Clone, Copy, Args)]
 #[group(required = true, multiple = false)]
 pub struct ExportForm {
-    /// As CSV (RFC 4180), with a line of names.
+    /// As CSV (RFC 4180). The first line names the columns: run, epoch, status (removed, planned), kind, reason, key, repository,
+    /// digest, size in bytes, `last_modified` (not of dangling layer links), worker (who sent the request), removed (when).
     #[arg(long)]
     pub csv: bool,
     /// As JSON lines.
