@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 
 # Servers that the tests start themselves, and tools that they ask, as COMMAND:DEBIAN-PACKAGE.
-TEST_SERVERS := docker-registry:docker-registry nats-server:nats-server promtool:prometheus
+TEST_SERVERS := docker-registry:docker-registry nats-server:nats-server redis-server:redis-server promtool:prometheus
 
 # For `make bench`: `--quick` takes a minute and writes to target/benchmarks.md.
 BENCH_ARGUMENTS ?=

@@ -14,8 +14,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::failpoint;
 use crate::run::Epoch;
 use crate::state::{StateError, StateStore, epoch_folder};
@@ -71,21 +73,38 @@ pub enum BatchEnd {
 pub struct Journal {
     state: StateStore,
     folder: String,
+    writer: String,
 }
 
 #[derive(Serialize, Deserialize)]
-struct EndedFile {
+struct JournalEntry {
     version: u32,
     not_deleted: Vec<(usize, Fate)>,
+    /// Who wrote it. Earlier versions did not say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    writer: Option<String>,
+    /// When, by the clock of the writer's machine. Earlier versions did not say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    at: Option<Timestamp>,
+}
+
+/// Who sent a batch's request, and when its end was written down: for people; nothing is decided by it (R4).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// The process that was about to send it. `None`: the journal of an earlier version does not say.
+    pub sender: Option<String>,
+    /// When its end was written down, by the clock of the machine that did. `None`: it was not, or an earlier version did.
+    pub ended: Option<Timestamp>,
 }
 
 impl Journal {
-    /// The journal of a task.
+    /// The journal of a task. `writer` names this process in it.
     #[must_use]
-    pub fn of_task(state: StateStore, epoch: &Epoch, task: &str) -> Self {
+    pub fn of_task(state: StateStore, epoch: &Epoch, task: &str, writer: String) -> Self {
         Self {
             state,
             folder: format!("{}{task}/", journal_folder(epoch)),
+            writer,
         }
     }
 
@@ -163,7 +182,7 @@ impl Journal {
         Ok(())
     }
 
-    fn entry(&self, batch: Batch, step: &str, not_deleted: &[(usize, Fate)]) -> (String, EndedFile) {
+    fn entry(&self, batch: Batch, step: &str, not_deleted: &[(usize, Fate)]) -> (String, JournalEntry) {
         let Batch {
             part,
             from,
@@ -171,16 +190,14 @@ impl Journal {
             attempt,
         } = batch;
         let key = format!("{}{part}-{from}-{to}-{attempt}.{step}", self.folder);
-        let file = EndedFile {
+        let file = JournalEntry {
             version: 1,
             not_deleted: not_deleted.to_vec(),
+            writer: Some(self.writer.clone()),
+            at: Some(clock::machine_now()),
         };
         (key, file)
     }
-}
-
-fn journal_folder(epoch: &Epoch) -> String {
-    format!("{}journal/", epoch_folder(epoch))
 }
 
 /// A task's batches, or those of one of its parts, in the order of their attempts.
@@ -279,7 +296,7 @@ impl JournalFiles {
                 Step::Ended if journal.contains_key(batch) => {}
                 Step::Ended => {
                     // A power failure can leave a file without its bytes: then the batch is open, and settled by looking.
-                    let end = match state.read_json::<EndedFile>(key).await {
+                    let end = match state.read_json::<JournalEntry>(key).await {
                         Ok(file) => BatchEnd::Ended(file.not_deleted.into_iter().collect()),
                         Err(StateError::Format { .. }) => BatchEnd::Open,
                         Err(error) => return Err(error),
@@ -290,6 +307,37 @@ impl JournalFiles {
         }
         Ok(journal)
     }
+
+    /// Reads who sent the batches of one part. A file without its bytes says nothing.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub async fn witnesses(
+        &self,
+        state: &StateStore,
+        part: usize,
+    ) -> Result<BTreeMap<Batch, Witness>, StateError> {
+        let mut witnesses: BTreeMap<Batch, Witness> = BTreeMap::new();
+        for JournalFile { key, batch, step } in self.0.iter().filter(|file| file.batch.part == part) {
+            let entry = match state.read_json::<JournalEntry>(key).await {
+                Err(StateError::Format { .. }) => continue,
+                result => result?,
+            };
+            let witness = witnesses.entry(*batch).or_default();
+            match step {
+                Step::Started => witness.sender = entry.writer,
+                Step::Deleted | Step::Ended => witness.ended = entry.at.or(witness.ended),
+            }
+        }
+        Ok(witnesses)
+    }
+}
+
+/// The folder of all journals of an epoch.
+#[must_use]
+pub fn journal_folder(epoch: &Epoch) -> String {
+    format!("{}journal/", epoch_folder(epoch))
 }
 
 fn no_journal(key: &str) -> StateError {
@@ -358,7 +406,7 @@ mod tests {
         let store = FilesystemStore::open(folder.path()).unwrap();
         let state = StateStore::new(Arc::new(store));
         let epoch = Epoch::first(crate::run::RunId::generate());
-        let journal = Journal::of_task(state.clone(), &epoch, "sweep");
+        let journal = Journal::of_task(state.clone(), &epoch, "sweep", "a test".to_owned());
         let batch = |claim| Batch {
             part: 0,
             from: 0,

@@ -63,9 +63,9 @@ pub struct Removal {
     pub kind: RemovalKind,
     /// Its key: the canonical one of what it is (R3).
     pub key: String,
-    /// Bytes, as the listing said.
+    /// Bytes, as the listing said. 0 for links: nobody pays for them.
     pub size: u64,
-    /// As the listing said. `None` for links, whose age was judged by marking.
+    /// As the listing said. `None` for dangling layer links, which a listing of a folder does not look at one by one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_modified: Option<Timestamp>,
     /// Why.
@@ -79,6 +79,29 @@ impl Removal {
         (self.kind == RemovalKind::Blob)
             .then(|| layout::parse_blob_key(&self.key))
             .flatten()
+    }
+
+    /// The repository whose key it removes. `None` for a blob.
+    #[must_use]
+    pub fn repository(&self) -> Option<&str> {
+        Some(layout::parse_repository_key(&self.key)?.repository)
+    }
+
+    /// The digest that the removed key names. `None` for a tag's current link and an upload's files.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        if self.kind == RemovalKind::Blob {
+            return layout::parse_blob_key(&self.key);
+        }
+        match layout::parse_repository_key(&self.key)?.entry? {
+            RepositoryEntry::LayerLink(digest)
+            | RepositoryEntry::RevisionLink(digest)
+            | RepositoryEntry::SignatureLink {
+                signature: digest, ..
+            }
+            | RepositoryEntry::TagIndexEntry { digest, .. } => Some(digest),
+            RepositoryEntry::TagCurrent { .. } | RepositoryEntry::Upload { .. } => None,
+        }
     }
 
     /// The digest of the layer link that it removes. `None` for everything else.

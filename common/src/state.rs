@@ -133,6 +133,21 @@ impl StateStore {
         Ok(bytes)
     }
 
+    /// Names a file by what it is now.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn name(&self, key: &str) -> Result<FileRef, StateError> {
+        let bytes = self.store.get(key, 0, LARGEST_FILE).await?.bytes;
+        Ok(FileRef {
+            key: key.to_owned(),
+            sha256: Digest::of(Algorithm::Sha256, &bytes),
+            size: bytes.len() as u64,
+            items: 1,
+        })
+    }
+
     /// Writes a value as one JSON document.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
-use hardprune_common::journal::{BatchEnd, Fate, TaskJournal};
+use hardprune_common::journal::{Batch, BatchEnd, Fate, TaskJournal};
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::{Removal, RemovalKind};
 use hardprune_common::state::{StateError, StateStore};
@@ -224,6 +224,16 @@ pub(crate) fn states_of(removals: usize, batches: &TaskJournal) -> Vec<State> {
     states
 }
 
+/// The batch by which a removal is gone. `None` where it is not.
+pub(crate) fn gone_in(place: usize, batches: &TaskJournal) -> Option<&Batch> {
+    let is_gone = |(batch, end): &(&Batch, &BatchEnd)| {
+        let in_batch = (batch.from..batch.to).contains(&place);
+        in_batch
+            && matches!(end, BatchEnd::Ended(not_deleted) if !not_deleted.contains_key(&(place - batch.from)))
+    };
+    batches.iter().find(is_gone).map(|(batch, _)| batch)
+}
+
 fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &State, is_latest: bool) {
     if *state == State::Gone {
         match removal.kind {
@@ -305,8 +315,6 @@ fn add(sum: &mut Accounts, other: Accounts) {
 
 #[cfg(test)]
 mod tests {
-    use hardprune_common::journal::Batch;
-
     use super::*;
 
     fn batch(from: usize, to: usize, attempt: u64) -> Batch {
@@ -340,5 +348,9 @@ mod tests {
             State::NotDone,
         ];
         assert_eq!(states, expected);
+        let gone: Vec<bool> = (0..5).map(|place| gone_in(place, &batches).is_some()).collect();
+        assert_eq!(gone, [true, true, false, false, false]);
+        assert_eq!(gone_in(0, &batches), Some(&batch(0, 2, 1)));
+        assert_eq!(gone_in(1, &batches), Some(&batch(0, 2, 2)));
     }
 }

@@ -65,6 +65,18 @@ impl EpochBooks {
         }))
     }
 
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// The sealed plan.
+    #[must_use]
+    pub fn plan(&self) -> &PlanDocument {
+        &self.plan
+    }
+
     /// The books of all its tasks, by the tasks' ids.
     pub fn tasks(&self) -> impl Iterator<Item = (String, TaskBooks<'_>)> {
         let shards = self.plan.shards.iter().map(|shard| {

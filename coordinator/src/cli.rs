@@ -11,7 +11,12 @@ use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
+use crate::descriptor_cache::CacheArgs;
 use crate::guards::GuardArgs;
+use crate::runs::clear_cache::RunsClearCacheArgs;
+use crate::runs::explain::RunsExplainArgs;
+use crate::runs::export::RunsExportArgs;
+use crate::runs::verify::RunsVerifyArgs;
 
 /// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
 /// parallel, and without ever deleting one that is still needed.
@@ -215,6 +220,9 @@ pub struct DeleteArgs {
     /// Deletes only what the check RUN found, too.
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub plan: Option<RunId>,
+    /// The registry's cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Continues a run that was stopped, or died: RUN, or `auto` for the latest. Marks and plans again, with the run's
     /// own options.
     #[arg(long, value_name = "RUN|auto", value_parser = resume)]
@@ -245,6 +253,14 @@ pub enum RunsCommand {
     List(RunsListArgs),
     /// Prints a run's report again; of a run that was killed, what its journal says.
     Show(RunsShowArgs),
+    /// Checks that every file of a run is the one that was written, by its sha256.
+    Verify(RunsVerifyArgs),
+    /// Says why a run deleted a digest, or kept it.
+    Explain(RunsExplainArgs),
+    /// Writes what a run removed, or a check would, a line for each key.
+    Export(RunsExportArgs),
+    /// Removes the entries of what a run deleted from the registry's cache in Redis.
+    ClearCache(RunsClearCacheArgs),
     /// Lets workers delete nothing more until it is unpaused. The registry stays locked, and must stay read-only.
     Pause(RunsControlArgs),
     /// Lets a paused run go on.

@@ -145,8 +145,8 @@ impl<'d> Dispatcher<'d> {
     }
 
     /// Does tasks that delete. They end by themselves when the run is to stop, and every one of them that a worker has in hand
-    /// then is waited for: what they did is in their journals. `take` gets the findings of those that reported; tasks
-    /// that nobody will do any more have stopped. Returns those that were given up.
+    /// then is waited for: what they did is in their journals. `take` gets the findings of those that reported, with their ids; tasks
+    /// that nobody will do any more have stopped, together and without one. Returns those that were given up.
     ///
     /// # Errors
     ///
@@ -154,21 +154,22 @@ impl<'d> Dispatcher<'d> {
     pub async fn wait_for_all(
         &self,
         tasks: Vec<(String, Work)>,
-        mut take: impl FnMut(RemovedFindings),
+        mut take: impl FnMut(Option<&str>, RemovedFindings),
     ) -> Result<Vec<FailedTask>, DispatchError> {
         self.has_handed_out.fetch_or(!tasks.is_empty(), Ordering::Relaxed);
         let wanted = tasks.len();
         let mut open = self.publish_all(tasks).await?;
         let not_handed_out = wanted - open.len();
         let mut given_up = Vec::new();
-        let mut take_next = |result| match result {
-            Ok(Findings::Removed(findings)) => take(findings),
+        let mut has_stopped = not_handed_out > 0;
+        let mut take_next = |(task, result): (Task, _)| match result {
+            Ok(Findings::Removed(findings)) => take(Some(&task.id), findings),
             Ok(Findings::Mark(_) | Findings::Plan(_)) => {}
             Err(failed) => given_up.push(failed),
         };
         while !open.is_empty() {
             tokio::select! {
-                next = self.next_result(&mut open) => take_next(next?.1),
+                next = self.next_result(&mut open) => take_next(next?),
                 () = self.stop.cancelled() => break,
             }
         }
@@ -184,17 +185,17 @@ impl<'d> Dispatcher<'d> {
                     None => Ok(next.await),
                 };
                 match next {
-                    Ok(next) => take_next(next?.1),
+                    Ok(next) => take_next(next?),
                     // Their workers are gone. What they sent has ended by now, and settling looks what became of it (R5).
                     Err(_) => break,
                 }
             }
             if unknown + open.len() > 0 {
-                take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
+                has_stopped = true;
             }
         }
-        if not_handed_out > 0 {
-            take_next(Ok(Findings::Removed(RemovedFindings::stopped())));
+        if has_stopped {
+            take(None, RemovedFindings::stopped());
         }
         Ok(given_up)
     }

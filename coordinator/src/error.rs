@@ -7,6 +7,7 @@ use hardprune_common::state::StateError;
 use hardprune_common::store::StoreError;
 use hardprune_worker::settle_batches::SettleError;
 
+use crate::descriptor_cache::ClearError;
 use crate::dispatch::DispatchError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::LockError;
@@ -54,6 +55,9 @@ pub enum RunError {
     /// A run's books could not be settled.
     #[error(transparent)]
     Settle(#[from] SettleError),
+    /// The registry's cache could not be cleared.
+    #[error(transparent)]
+    Cache(#[from] ClearError),
     /// Something that failed after deletes had begun.
     #[error(
         "deletes had begun: {0}. Nothing is lost: `hardprune runs show` tells what went, --resume goes on"

@@ -3,17 +3,20 @@
 
 pub mod abort_multipart;
 pub mod accounts;
+pub mod book_index;
 pub mod books;
 pub mod cli;
 mod control;
 mod dangling;
 pub mod deadline;
 mod demo;
+pub mod descriptor_cache;
 pub mod dispatch;
 pub mod error;
 pub mod exit_status;
 pub mod failed_removals;
 pub mod garbage;
+mod gone;
 pub mod guards;
 pub mod human;
 pub mod lock_registry;
@@ -42,6 +45,7 @@ pub mod settle;
 mod silence;
 pub mod spool;
 pub mod sweep;
+pub mod tenants;
 pub mod transport;
 pub mod unlink;
 
@@ -97,6 +101,7 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
                 assume_read_only: args.assume_read_only,
                 plan: args.plan,
                 resume: args.resume,
+                cache: args.cache,
             };
             prune::prune(Mode::Delete, args.run, choices, &arguments).await
         }

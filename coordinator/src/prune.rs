@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{OutputFormat, Resume, RunArgs};
 use crate::deadline::zoned_now;
+use crate::descriptor_cache::{Cache, CacheArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
-use crate::registry_config::{DescriptorCache, RegistryStorage};
+use crate::registry_config::RegistryStorage;
 use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
 use crate::run::{Ended, Run};
@@ -36,7 +37,7 @@ const CLOUD_READS_IN_FLIGHT: usize = 32;
 const FOLDER_READS_IN_FLIGHT: usize = 8;
 
 /// What only `delete` is told.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct DeleteChoices {
     /// The user asserts that nothing writes to the registry.
     pub assume_read_only: bool,
@@ -44,6 +45,8 @@ pub struct DeleteChoices {
     pub plan: Option<RunId>,
     /// The run to continue.
     pub resume: Option<Resume>,
+    /// The registry's cache.
+    pub cache: CacheArgs,
 }
 
 /// Checks or deletes. `arguments` are those of the command line, for the command that a check proposes.
@@ -81,6 +84,11 @@ pub async fn prune(
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
     let concurrency = args.registry.concurrency;
+    let cache = match mode {
+        Mode::Check => Cache::None,
+        Mode::Delete => Cache::of(&choices.cache, named.config.as_ref())?,
+    };
+    cache.refuse_unreachable().await?;
     let elsewhere = elsewhere(mode, &args).await?;
     let registry = named.open()?;
     abort_multipart::check_supported(&*registry, args.abort_multipart_older_than.is_some())?;
@@ -93,7 +101,7 @@ pub async fn prune(
 
     let mut record = match choices.resume {
         Some(resume) => resumed_record(&state, &*registry, resume).await?,
-        None => new_record(mode, &args, choices, &*registry).await?,
+        None => new_record(mode, &args, choices.plan, &*registry).await?,
     };
     match &args.registry.state {
         Some(name) => note_where(record.run, &StorageLocation::parse(name)?.display()).await,
@@ -120,6 +128,7 @@ pub async fn prune(
         deadline,
         reviewed,
         guards,
+        cache: cache.redis(),
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,
@@ -150,8 +159,8 @@ pub async fn prune(
         }
         return Err(error);
     }
-    if mode == Mode::Delete {
-        eprintln!("{}", cache_reminder(named.config.as_ref()));
+    if let Cache::Manual(reminder) = &cache {
+        eprintln!("{reminder}");
     }
     let printed = print_report(&report, args.output, &delete_command(arguments));
     match printed.and(written) {
@@ -239,7 +248,7 @@ fn refuse_harbor(args: &RunArgs, config: Option<&RegistryStorage>) -> Result<(),
 async fn new_record(
     mode: Mode,
     args: &RunArgs,
-    choices: DeleteChoices,
+    plan: Option<RunId>,
     registry: &dyn Store,
 ) -> Result<RunRecord, RunError> {
     let options = RunOptions {
@@ -253,7 +262,7 @@ async fn new_record(
         false_positive_rate: args.false_positive_rate,
         accept_versioned: args.accept_versioned,
         filter_seed: args.filter_seed,
-        plan: choices.plan,
+        plan,
     };
     Ok(RunRecord {
         version: 1,
@@ -265,6 +274,8 @@ async fn new_record(
         shard_digits: None,
         reviewed_plan: None,
         guard_arguments: args.guards.arguments(),
+        report: None,
+        books: Vec::new(),
         epochs: Vec::new(),
         ended: false,
     })
@@ -372,26 +383,6 @@ pub(crate) fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
-}
-
-/// What is still to do after a delete: registries remember blobs that are gone.
-fn cache_reminder(config: Option<&RegistryStorage>) -> String {
-    let why = "Clear the registry's cache before it takes writes again: it remembers blobs that are gone, and a push of one \
-               of them would \"succeed\" without its data.";
-    let how = match config.map(|config| (&config.cache, &config.redis)) {
-        Some((DescriptorCache::Redis, Some(redis))) => format!(
-            "  Redis at {}, database {}: redis-cli -n {} FLUSHDB (if nothing else uses it), or delete the keys blobs::* and \
-             repository::*",
-            redis.addresses.join(", "),
-            redis.database,
-            redis.database
-        ),
-        Some((DescriptorCache::InMemory, _)) => "  It is in memory: restart every replica of the registry.".to_owned(),
-        _ => "  In memory (the default): restart every replica of the registry.\n  Redis: delete the keys blobs::* and \
-              repository::*, or flush its database."
-            .to_owned(),
-    };
-    format!("{why}\n{how}")
 }
 
 #[cfg(test)]

@@ -62,13 +62,19 @@ pub enum DescriptorCache {
     Redis,
 }
 
-/// A Redis server, without its credentials.
+/// A Redis server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisAddress {
     /// `host:port` of it, or of several that make up a cluster.
     pub addresses: Vec<String>,
     /// The database's number; 0 where it is not set.
     pub database: u32,
+    /// Who the registry logs in as. `None`: the default user.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Whether it is spoken to with TLS.
+    pub tls: bool,
 }
 
 /// Reads a registry's configuration file, with `environment` (as of `std::env::vars_os`) laid over it.
@@ -362,7 +368,17 @@ fn redis(root: &Mapping) -> Result<Option<RedisAddress>, RegistryConfigError> {
         Some(Ok(number)) => number,
         Some(Err(_)) => return Err(redis.unsupported("db", "must be the number of a database")),
     };
-    Ok(Some(RedisAddress { addresses, database }))
+    let tls = match redis.section("tls")? {
+        Some(tls) => tls.boolean("enabled")?.unwrap_or(false),
+        None => false,
+    };
+    Ok(Some(RedisAddress {
+        addresses,
+        database,
+        username: redis.filled("username")?,
+        password: redis.secret("password")?,
+        tls,
+    }))
 }
 
 /// A URL's scheme, user and password and path do not belong to an address, but people write them.

@@ -17,6 +17,10 @@ use crate::guards::Refusal;
 use crate::human;
 pub use crate::problems::Problems;
 use crate::run_record::{Mode, RunOptions, RunRecord};
+use crate::tenants::TenantShare;
+
+/// Tenants that the report for people names.
+const TENANTS_IN_WORDS: usize = 5;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +166,9 @@ pub struct Report {
     /// Garbage that is no blob.
     #[serde(default)]
     pub garbage: Garbage,
+    /// Who freed what; in a check, whose blobs would go.
+    #[serde(default)]
+    pub tenants: Vec<TenantShare>,
     /// The filters.
     pub filter: FilterFigures,
     /// Shards listed.
@@ -209,6 +216,7 @@ impl Report {
             versioning: Versioning::NotSeen,
             links: LinkCounts::default(),
             garbage: Garbage::default(),
+            tenants: Vec::new(),
             filter: FilterFigures {
                 false_positive_rate: record.options.false_positive_rate,
                 ..FilterFigures::default()
@@ -369,6 +377,9 @@ impl Report {
                 counts,
             );
         }
+        for (name, value) in tenants_in_words(self) {
+            line(&name, value);
+        }
         if self.bytes.uploads > 0 {
             let bytes = human::bytes(self.bytes.uploads);
             line(
@@ -466,6 +477,36 @@ impl Report {
             ),
         }
     }
+}
+
+/// The largest tenants.
+fn tenants_in_words(report: &Report) -> Vec<(String, String)> {
+    let shares = &report.tenants;
+    // Where no link told any, there is nothing to tell.
+    if shares.iter().all(|share| share.tenant.is_none()) {
+        return Vec::new();
+    }
+    let what = match report.mode {
+        Mode::Check => "to free by tenant",
+        Mode::Delete => "freed by tenant",
+    };
+    let count = match shares.len() {
+        all if all <= TENANTS_IN_WORDS => String::new(),
+        _ => format!("the largest {TENANTS_IN_WORDS} (all: tenants.jsonl in the state store)"),
+    };
+    let mut lines = vec![(what.to_owned(), count)];
+    lines.extend(shares.iter().take(TENANTS_IN_WORDS).map(|share| {
+        let name = match (&share.tenant, share.others) {
+            (Some(name), _) => human::printable(name),
+            (None, Some(others)) => format!("{others} others"),
+            (None, None) => "not known".to_owned(),
+        };
+        (
+            format!("  {name:<19} "),
+            format!("{} ({} blobs)", human::bytes(share.bytes), share.blobs),
+        )
+    }));
+    lines
 }
 
 fn outcome_in_words(report: &Report) -> &'static str {

@@ -21,6 +21,7 @@ use tracing::info;
 
 use crate::accounts::{self, Accounts};
 use crate::books;
+use crate::descriptor_cache::{CacheClearer, RedisCache};
 use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
@@ -62,6 +63,8 @@ pub struct Run {
     pub reviewed: Option<ReviewedPlan>,
     /// What guards go by.
     pub guards: Guards,
+    /// The registry's cache, where it is one whose entries are removed.
+    pub cache: Option<Arc<RedisCache>>,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -321,6 +324,10 @@ impl Run {
         lock.allow(sealed, RemovalStage::Unlink).await?;
         failpoint::here("after-lock-allows").await;
 
+        let clearer = self
+            .cache
+            .as_ref()
+            .map(|cache| CacheClearer::start(Arc::clone(cache), self.state.clone()));
         let stage = clock::monotonic_now();
         let (dead, dangling) = Unlink::stages(sealed_plan.document());
         let unlinked = dead.carry_out(dispatcher, &self.progress).await?;
@@ -339,10 +346,14 @@ impl Run {
             let links = dangling.carry_out(dispatcher, &self.progress).await?;
             found.problems.extend(links.problems);
             found.seconds.unlink = clock::since(stage).as_secs_f64();
+            if let Some(clearer) = &clearer {
+                clearer.carried_out(&plan.unlink);
+                clearer.carried_out(&plan.dangling);
+            }
             failpoint::here("after-dangling").await;
             lock.allow(sealed, RemovalStage::Sweep).await?;
             let stage = clock::monotonic_now();
-            let swept = sweep(dispatcher, sealed_plan, &self.progress).await?;
+            let swept = sweep(dispatcher, sealed_plan, &self.progress, clearer.as_ref()).await?;
             found.seconds.sweep = clock::since(stage).as_secs_f64();
             info!(
                 failed_tasks = swept.problems.len(),
@@ -358,6 +369,9 @@ impl Run {
                 found.multipart_uploads = aborted;
                 found.problems.extend(problems);
             }
+        }
+        if let Some(clearer) = clearer {
+            clearer.finish().await;
         }
         failpoint::here("after-sweep").await;
         Ok(())
@@ -452,7 +466,12 @@ impl Run {
                 (outcome, status)
             }
         };
+        let books_are_closed = settled.as_ref().is_some_and(|settled| settled.complete);
         let accounts = settled.map(|settled| {
+            if let Some(uncleared) = settled.uncleared {
+                self.progress.say(&uncleared);
+                status = status.at_best_partly();
+            }
             if let Some(error) = settled.unwritten {
                 self.progress.say(&error.to_string());
                 status = status.at_best_partly();
@@ -471,7 +490,7 @@ impl Run {
         let error = result.err();
         let report = self.report(&found, outcome, accounts, error.as_ref()).await;
         let saved = match &report {
-            Ok(report) => settle::save(self, report).await,
+            Ok(report) => settle::save(self, report, books_are_closed).await,
             Err(_) => Ok(()),
         };
         retention::tidy_up(&self.state, &self.record, self.keep_runs).await;

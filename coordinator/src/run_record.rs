@@ -5,7 +5,7 @@ use std::time::Duration;
 use hardprune_common::digest::Digest;
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::shard::ShardDigits;
-use hardprune_common::state::{StateError, StateStore, run_folder};
+use hardprune_common::state::{FileRef, StateError, StateStore, run_folder};
 use hardprune_common::store::RequestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,12 @@ pub struct RunRecord {
     /// limits of its own command line.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub guard_arguments: Vec<String>,
+    /// The report of its latest epoch, once that has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub report: Option<FileRef>,
+    /// The index of its books, once they are closed (see `book_index`).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub books: Vec<FileRef>,
     /// Its epochs.
     pub epochs: Vec<EpochRecord>,
     /// Whether it is over: a run that is not can be resumed.
@@ -118,6 +124,9 @@ impl RunRecord {
     pub fn begin_epoch(&mut self, started: Timestamp) -> Epoch {
         let number = self.epochs.last().map_or(1, |epoch| epoch.number + 1);
         let requests = RequestCounts::default();
+        // They speak of the epochs before only.
+        self.report = None;
+        self.books.clear();
         self.epochs.push(EpochRecord {
             number,
             started,

@@ -13,16 +13,19 @@ use hardprune_common::state::{StateError, StateStore, run_folder};
 use tracing::{info, warn};
 
 use crate::accounts::{self, Accounts};
+use crate::book_index::write_book_index;
 use crate::books::settle_open_batches;
+use crate::descriptor_cache::clear_begun;
 use crate::error::RunError;
 use crate::garbage::Garbage;
-use crate::open_stores::state_of;
+use crate::open_stores::{state_of, storage_of};
 use crate::planned::Planned;
 use crate::problems::FIRST_PROBLEMS;
-use crate::prune::load_record;
+use crate::prune::{load_record, quoted};
 use crate::report::{Outcome, Report};
 use crate::run::Run;
 use crate::run_record::Mode;
+use crate::tenants::{TenantError, TenantShare, freed_by_tenant, largest, planned_by_tenant, tenants_key};
 
 /// The books of a run, closed as far as they could be.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Settled {
     pub accounts: Accounts,
     /// Whether the end of every request is in them.
     pub complete: bool,
+    /// That the registry's cache is not clear, and which command clears it.
+    pub uncleared: Option<String>,
     /// Why the removals could not be written to the file that was asked for.
     pub unwritten: Option<RunError>,
 }
@@ -65,11 +70,26 @@ pub async fn settle(run: &Run) -> Result<Settled, RunError> {
                 .say(&format!("removed the empty folders of {removed} repositories"));
         }
     }
+    let uncleared = clear_cache(run).await;
     Ok(Settled {
         accounts,
+        uncleared,
         complete: settled.is_ok(),
         unwritten,
     })
+}
+
+/// Clears the registry's cache again of all that is gone (R6): what was served meanwhile may have been remembered again, and what
+/// earlier epochs deleted may never have been cleared. A failure keeps no run from closing its books.
+async fn clear_cache(run: &Run) -> Option<String> {
+    let cache = run.cache.as_ref()?;
+    let error = clear_begun(cache, &run.state, &run.record).await.err()?;
+    let state = quoted(storage_of(run.state.identity()));
+    Some(format!(
+        "{error}. It remembers blobs that are gone: before the registry takes writes again, clear it with `hardprune runs \
+         clear-cache {} --state {state} --cache {cache}`",
+        run.record.run
+    ))
 }
 
 /// Settles what the run left open that was last allowed to delete, wherever its books are, with the lock in hand: what is absent
@@ -144,6 +164,7 @@ pub async fn report(
             report.garbage.add_planned(&planned);
         }
     }
+    report.tenants = tenants(run, plan, accounts.is_some()).await;
     report.versioning = run.registry.versioning();
     let hidden = report.versioning.only_hides();
     if run.record.mode == Mode::Check && hidden {
@@ -157,6 +178,35 @@ pub async fn report(
         report.garbage = Garbage::default();
     }
     Ok(report)
+}
+
+/// Who freed what, or, in a check, whose blobs would go. All of it is written to the state store, too. That it is not known is no
+/// failure of the run.
+async fn tenants(run: &Run, plan: Option<&SealedPlan>, has_deleted: bool) -> Vec<TenantShare> {
+    let shares = match plan {
+        _ if has_deleted => freed_by_tenant(&run.state, &run.record, &run.spool_dir).await,
+        Some(plan) if run.record.mode == Mode::Check => {
+            planned_by_tenant(&run.state, plan.document(), &run.spool_dir).await
+        }
+        _ => return Vec::new(),
+    };
+    let written = match shares {
+        Ok(shares) if shares.is_empty() => Ok(shares),
+        Ok(shares) => {
+            let key = tenants_key(run.record.run);
+            let written = run.state.write_lines(&key, &shares).await;
+            written.map(|_| shares).map_err(TenantError::from)
+        }
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(shares) => largest(shares),
+        Err(error) => {
+            run.progress
+                .say(&format!("it cannot be said who freed what: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 /// The first problems that a mark found, in the order of its ranges.
@@ -183,16 +233,18 @@ pub async fn first_problems(state: &StateStore, mark: &MarkDocument) -> Result<V
     Ok(first)
 }
 
-/// Writes report and record. A record that says that the run is over stands beside its report, whenever it is killed: so the
-/// report comes first.
+/// Writes report, index of the books and record. A record that says that the run is over stands beside its report, whenever it is
+/// killed: so the record comes last. Books that are not closed have no index: whoever closes them writes to them.
 ///
 /// # Errors
 ///
 /// A state store that fails.
-pub async fn save(run: &Run, report: &Report) -> Result<(), StateError> {
-    run.state
-        .write_json(&format!("{}report.json", run_folder(run.record.run)), report)
-        .await?;
+pub async fn save(run: &mut Run, report: &Report, books_are_closed: bool) -> Result<(), StateError> {
+    let key = format!("{}report.json", run_folder(run.record.run));
+    run.record.report = Some(run.state.write_json(&key, report).await?);
     failpoint::here("after-report").await;
+    if books_are_closed {
+        run.record.books = write_book_index(&run.state, &run.record).await?;
+    }
     run.record.save(&run.state).await
 }

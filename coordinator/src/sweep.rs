@@ -4,6 +4,7 @@ use hardprune_common::problem::Problem;
 use hardprune_common::seal::{SealedPlan, sweep_task};
 use hardprune_common::task::{Scope, Work};
 
+use crate::descriptor_cache::CacheClearer;
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::metrics::Stage;
 use crate::progress::Progress;
@@ -18,7 +19,7 @@ pub struct Swept {
     pub problems: Vec<Problem>,
 }
 
-/// Carries out every shard's plan.
+/// Carries out every shard's plan, and has the registry's cache cleared of each shard that is done.
 ///
 /// # Errors
 ///
@@ -27,6 +28,7 @@ pub async fn sweep(
     dispatcher: &Dispatcher<'_>,
     plan: &SealedPlan,
     progress: &Progress,
+    cache: Option<&CacheClearer>,
 ) -> Result<Swept, DispatchError> {
     let mut tasks = Vec::new();
     for planned in &plan.document().shards {
@@ -37,7 +39,13 @@ pub async fn sweep(
     let stage = progress.stage(Stage::Sweep, tasks.len() as u64, "shards");
     let mut stopped = false;
     let failed = dispatcher
-        .wait_for_all(tasks, |findings| {
+        .wait_for_all(tasks, |task, findings| {
+            if let Some(cache) = cache
+                && let Some((_, parts)) = task.and_then(|task| plan.document().parts_of(task))
+            {
+                // R6: the cache's entries after the blobs.
+                cache.carried_out(parts);
+            }
             stage.done(1, findings.removed, findings.freed_bytes);
             stopped |= findings.stopped;
         })

@@ -65,7 +65,7 @@ impl<'p> Unlink<'p> {
         let tasks = places.map(|place| (unlink_task(place), Work::Unlink)).collect();
         let stage = progress.stage(self.stage, self.files.len() as u64, "files");
         let failed = dispatcher
-            .wait_for_all(tasks, |findings| {
+            .wait_for_all(tasks, |_, findings| {
                 stage.done(1, findings.removed, 0);
                 unlinked.complete &= findings.failed == 0 && !findings.stopped;
             })

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use config::{RegistryConfig, S3Settings};
+pub use config::{RedisSettings, RegistryConfig, S3Settings};
 
 use crate::free_port::free_port;
 

@@ -16,6 +16,7 @@ pub mod nats_server;
 pub mod program;
 pub mod pull;
 pub mod push;
+pub mod redis_server;
 pub mod s3_server;
 pub mod scene;
 pub mod storage_writer;

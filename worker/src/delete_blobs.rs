@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::context::{TaskError, WorkerContext};
+use crate::process::place;
 use crate::settle_batches::{SettleError, settle_batches};
 
 /// Requests of one task in flight.
@@ -38,7 +39,7 @@ pub(crate) async fn carry_out(
     claim: Claim,
 ) -> Result<RemovedFindings, TaskError> {
     let task = hand.task();
-    let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id);
+    let journal = Journal::of_task(context.state.clone(), &task.epoch, &task.id, place());
     // A claim can be removed, too, by whoever reaches NATS: only the journal says whether there was one.
     let done = if claim.has_predecessor || !claim.predecessors_ended {
         let wait = match claim.predecessors_ended {

@@ -368,7 +368,7 @@ impl RepositoryMarker {
                 kind,
                 key,
                 size: 0,
-                last_modified: None,
+                last_modified: Some(link.last_modified),
                 reason,
             });
         }
@@ -441,7 +441,7 @@ impl RepositoryMarker {
                         kind,
                         key,
                         size: 0,
-                        last_modified: None,
+                        last_modified: Some(tag.last_modified),
                         reason,
                     });
                 }

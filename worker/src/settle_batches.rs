@@ -13,6 +13,8 @@ use hardprune_common::run::Epoch;
 use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::store::{ListRange, Store, StoreError};
 
+use crate::process::place;
+
 /// Keys looked for at once.
 const LOOKS_AT_ONCE: usize = 32;
 
@@ -77,7 +79,7 @@ pub async fn settle_batches(
     parts: &[FileRef],
     files: &JournalFiles,
 ) -> Result<SettledBatches, SettleError> {
-    let journal = Journal::of_task(state.clone(), epoch, task);
+    let journal = Journal::of_task(state.clone(), epoch, task, place());
     let mut settled = SettledBatches::default();
     let mut unattributed = Unattributed::default();
     for (number, file) in parts.iter().enumerate() {

@@ -126,7 +126,10 @@ compatibility: {schema1: {enabled: true}}
         storage.redis,
         Some(RedisAddress {
             addresses,
-            database: 1
+            database: 1,
+            username: None,
+            password: Some(Secret::new(PLANTED)),
+            tls: false,
         })
     );
     assert!(!format!("{storage:?}").contains(PLANTED));

@@ -11,6 +11,18 @@ use serde_json::{Value, json};
 pub struct RegistryConfig {
     storage: Backend,
     read_only: bool,
+    redis: Option<RedisSettings>,
+}
+
+/// The Redis server in which a registry caches what it knows of blobs.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `127.0.0.1:<port>`.
+    pub address: String,
+    /// Its password.
+    pub password: String,
+    /// The database.
+    pub database: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -40,6 +52,7 @@ impl RegistryConfig {
         Self {
             storage: Backend::Filesystem(root_directory.into()),
             read_only: false,
+            redis: None,
         }
     }
 
@@ -48,12 +61,19 @@ impl RegistryConfig {
         Self {
             storage: Backend::S3(settings),
             read_only: false,
+            redis: None,
         }
     }
 
     /// The same registry in read-only mode.
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// The same registry with a cache in Redis.
+    pub fn with_redis(mut self, redis: RedisSettings) -> Self {
+        self.redis = Some(redis);
         self
     }
 
@@ -81,7 +101,7 @@ impl RegistryConfig {
         if self.read_only {
             storage["maintenance"] = json!({"readonly": {"enabled": true}});
         }
-        json!({
+        let mut config = json!({
             "version": 0.1,
             "log": {"level": "error"},
             "storage": storage,
@@ -89,6 +109,12 @@ impl RegistryConfig {
             "compatibility": {"schema1": {"enabled": true}},
             // Without a pattern that allows them, manifests with foreign layers are refused.
             "validation": {"manifests": {"urls": {"allow": ["^https?://"]}}},
-        })
+        });
+        if let Some(redis) = &self.redis {
+            config["storage"]["cache"] = json!({"blobdescriptor": "redis"});
+            config["redis"] =
+                json!({"addr": redis.address, "password": redis.password, "db": redis.database});
+        }
+        config
     }
 }
