@@ -3,6 +3,8 @@ mod accounting;
 #[path = "protocol_model/deletion.rs"]
 mod deletion;
 
+#[path = "protocol_model/order.rs"]
+mod order;
 use stateright::{Checker, Model};
 use accounting::*;
 
@@ -39,4 +41,25 @@ fn acc_off() {
         if let Some(path) = checker.discovery(name) { println!("  {name} {:?}", path.into_actions()); }
         }
     }}
+}
+
+#[test]
+fn ord() {
+    use order::*;
+    let all = Rules::ALL;
+    for (name, rules) in [
+        ("all", all),
+        ("due", Rules { workers_look_at_the_stage: false, ..all }),
+        ("wait", Rules { stages_wait: false, ..all }),
+        ("hold", Rules { links_hold_blobs_back: false, ..all }),
+    ] {
+        let began = std::time::Instant::now();
+        for name in [SERVED_IS_WHOLE, NOTHING_IS_LEFT] {
+        let checker = Order { rules }.checker().finish_when(stateright::HasDiscoveries::AllOf([name].into())).timeout(std::time::Duration::from_secs(20)).spawn_bfs().join();
+        if let Some(path) = checker.discovery(name) { println!("  {name} {:?}", path.into_actions()); }
+        for name in checker.discoveries() { println!("  {}", name.0); }
+        println!("== {:?}, {} states", began.elapsed(), checker.unique_state_count());
+        }
+        println!("^^ {name}");
+    }
 }

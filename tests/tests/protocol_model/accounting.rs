@@ -154,9 +154,10 @@ impl Worker {
 /// Somebody who has looked at a run's books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Settler {
+    run: u8,
     looked_at: [[Option<LookedAt>; BATCHES]; TENURES],
-    /// Whom last-delete.json named when it looked.
-    had_deleted: Option<usize>,
+    /// What last-delete.json said then.
+    last_delete: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -346,17 +347,20 @@ impl Model for Accounting {
             }
             Action::Look { run } => {
                 state.settler = Some(Settler {
+                    run,
                     looked_at: state.look_at(|_, tenure, _| tenure.run == run),
-                    had_deleted: state.last_delete,
+                    last_delete: state.last_delete,
                 });
             }
             Action::WriteDown => {
                 let settler = state.settler.take()?;
-                let last = match self.rules.looks_come_before_questions {
-                    true => state.last_delete,
-                    false => settler.had_deleted,
-                };
-                state.write_down(&self.rules, settler.looked_at, last);
+                match self.rules.looks_come_before_questions {
+                    true => state.write_down(&self.rules, settler.looked_at, state.last_delete),
+                    false => {
+                        let looks_now = state.look_at(|_, tenure, _| tenure.run == settler.run);
+                        state.write_down(&self.rules, looks_now, settler.last_delete);
+                    }
+                }
             }
             Action::Claim { worker }
             | Action::Settle { worker }
