@@ -73,7 +73,11 @@ pub enum Action {
     /// The store's `delete`, unless its deadline has passed.
     Send { worker: usize },
     /// The store carries it out for some of its blobs and refuses the others; the answer may be lost.
-    Land { worker: usize, blobs: u8, is_answered: bool },
+    Land {
+        worker: usize,
+        blobs: u8,
+        is_answered: bool,
+    },
     /// `Journal::end`
     JournalEnd { worker: usize },
     /// `delete_until_settled`
@@ -111,12 +115,24 @@ enum Step {
     Idle,
     Waiting,
     Claimed,
-    Started { batch: usize },
-    Permitted { batch: usize, is_late: bool },
-    InFlight { batch: usize },
-    Answered { batch: usize, fates: Fates },
+    Started {
+        batch: usize,
+    },
+    Permitted {
+        batch: usize,
+        is_late: bool,
+    },
+    InFlight {
+        batch: usize,
+    },
+    Answered {
+        batch: usize,
+        fates: Fates,
+    },
     /// Its end is journaled.
-    Ended { fates: Fates },
+    Ended {
+        fates: Fates,
+    },
 }
 
 /// A worker, with the tenure that its task is of.
@@ -185,7 +201,10 @@ impl State {
     }
 
     fn of_run(&self, run: u8) -> impl Iterator<Item = &Tenure> {
-        self.tenures.iter().flatten().filter(move |tenure| tenure.run == run)
+        self.tenures
+            .iter()
+            .flatten()
+            .filter(move |tenure| tenure.run == run)
     }
 
     /// What the books of a run add up to.
@@ -390,7 +409,9 @@ impl Model for Accounting {
                 })
             }),
             Property::always(NEVER_TOO_MUCH, |_, state: &State| {
-                [0, 1].into_iter().all(|run| state.accounted(run) & !state.removed[usize::from(run)] == 0)
+                [0, 1]
+                    .into_iter()
+                    .all(|run| state.accounted(run) & !state.removed[usize::from(run)] == 0)
             }),
             Property::sometimes("a run frees something in two epochs", |_, state: &State| {
                 let epochs = state.of_run(0).filter(|tenure| gone(tenure.ends()) != 0);
@@ -510,7 +531,8 @@ impl Accounting {
         let tenure = state.tenures[worker.tenure].as_mut()?;
         match (action, worker.step) {
             (Action::Claim { .. }, Step::Idle) => {
-                let holds_it = |other: &Worker| other.has_task_of(worker.tenure) && other.claim == tenure.claims;
+                let holds_it =
+                    |other: &Worker| other.has_task_of(worker.tenure) && other.claim == tenure.claims;
                 worker.step = match state.workers.iter().any(holds_it) {
                     true => Step::Waiting,
                     false => Step::Claimed,
@@ -526,7 +548,11 @@ impl Accounting {
                     false => Step::Claimed,
                 };
                 if self.rules.claimants_wait {
-                    for other in state.workers.iter_mut().filter(|other| other.has_task_of(worker.tenure)) {
+                    for other in state
+                        .workers
+                        .iter_mut()
+                        .filter(|other| other.has_task_of(worker.tenure))
+                    {
                         other.be_late();
                     }
                 }
@@ -542,21 +568,35 @@ impl Accounting {
             (Action::Ask { .. }, Step::Started { batch }) => {
                 let has_leave = worker.claim == tenure.claims || !self.rules.claims_are_looked_at_again;
                 if has_leave && is_at_work {
-                    worker.step = Step::Permitted { batch, is_late: false };
+                    worker.step = Step::Permitted {
+                        batch,
+                        is_late: false,
+                    };
                 } else {
                     // `not_sent`
                     tenure.batches[batch].write_end(planned(tenure.plan, |_| Fate::NotDone));
                     worker = Worker::IDLE;
                 }
             }
-            (Action::Send { .. }, Step::Permitted { batch, is_late: false }) => {
+            (
+                Action::Send { .. },
+                Step::Permitted {
+                    batch,
+                    is_late: false,
+                },
+            ) => {
                 worker.step = Step::InFlight { batch };
             }
             (Action::Send { .. }, Step::Permitted { batch, .. }) => {
                 let fates = planned(tenure.plan, |_| Fate::Unknown);
                 worker.step = Step::Answered { batch, fates };
             }
-            (Action::Land { blobs, is_answered, .. }, Step::InFlight { batch }) => {
+            (
+                Action::Land {
+                    blobs, is_answered, ..
+                },
+                Step::InFlight { batch },
+            ) => {
                 // A store says of what is not there that it is deleted.
                 let fates = planned(tenure.plan, |blob| match (is_answered, blobs & (1 << blob)) {
                     (false, _) => Fate::Unknown,

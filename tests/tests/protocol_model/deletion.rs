@@ -27,6 +27,8 @@ pub struct Rules {
     pub r5_claimants_wait: bool,
     /// The claim is looked at between the journal and the request.
     pub r5_claims_are_looked_at_again: bool,
+    /// Who takes over a claim settles the batches of claims before its own, and no later ones.
+    pub r5_only_predecessors_are_settled: bool,
     /// A request has no hidden retries, and ends before the lease does that it was permitted under.
     pub r10_requests_end_in_time: bool,
     /// A resumed run marks and plans anew.
@@ -34,11 +36,11 @@ pub struct Rules {
     /// The registry stays read-only until the last attempt has ended.
     pub r11_read_only_is_held: bool,
     /// Who writes the lock does so before the lease has lapsed that it saw (R11).
-    pub lapsed_lock_is_not_written: bool,
+    pub r11_lapsed_lock_is_not_written: bool,
     /// Who gives the lock back removes it before it has lapsed, or not at all.
-    pub lapsed_lock_is_not_removed: bool,
+    pub r11_lapsed_lock_is_not_removed: bool,
     /// Before the lock is given back silence is waited for, whatever was reported.
-    pub silence_after_every_delete: bool,
+    pub r11_silence_is_waited_for: bool,
 }
 
 impl Rules {
@@ -47,12 +49,13 @@ impl Rules {
         r2_plans_are_traced: true,
         r5_claimants_wait: true,
         r5_claims_are_looked_at_again: true,
+        r5_only_predecessors_are_settled: true,
         r10_requests_end_in_time: true,
         r11_epochs_mark_anew: true,
         r11_read_only_is_held: true,
-        lapsed_lock_is_not_written: true,
-        lapsed_lock_is_not_removed: true,
-        silence_after_every_delete: true,
+        r11_lapsed_lock_is_not_written: true,
+        r11_lapsed_lock_is_not_removed: true,
+        r11_silence_is_waited_for: true,
     };
 }
 
@@ -63,8 +66,12 @@ pub enum Action {
     PushLayers,
     /// A registry takes a manifest, by a tag, only where it has what that names.
     PushManifest,
-    MoveTag { image: u8 },
-    DeleteImage { image: u8 },
+    MoveTag {
+        image: u8,
+    },
+    DeleteImage {
+        image: u8,
+    },
     SwitchReadOnly,
     LiftReadOnly,
     /// By epoch.
@@ -118,6 +125,9 @@ impl Model for Deletion {
             Action::Coordinator(epoch, step) => coordinators::apply(&self.rules, &mut state, epoch, step),
             Action::Worker(number, step) => workers::apply(&self.rules, &mut state, number, step),
         }
+        if self.rules.r2_plans_are_traced {
+            workers::forget_what_is_over(&mut state);
+        }
         state.workers.sort_unstable();
         Some(state).filter(|state| state != last)
     }
@@ -128,11 +138,14 @@ impl Model for Deletion {
             Property::sometimes("an orphan is deleted", |_, state: &State| {
                 state.blobs & REUSED == 0
             }),
-            Property::sometimes("an orphan that was deleted is pushed again", |_, state: &State| {
-                state.coordinators[0].phase == Phase::Ended
-                    && state.books[0].plan == Some(REUSED)
-                    && state.tag == Some(1)
-            }),
+            Property::sometimes(
+                "an orphan that was deleted is pushed again",
+                |_, state: &State| {
+                    state.coordinators[0].phase == Phase::Ended
+                        && state.books[0].plan == Some(REUSED)
+                        && state.tag == Some(1)
+                },
+            ),
             Property::sometimes("a second coordinator takes over", |_, state: &State| {
                 state.coordinators.map(|coordinator| coordinator.phase) == [Phase::Lost, Phase::Allowed]
             }),
@@ -149,10 +162,13 @@ impl Model for Deletion {
                 let lost_it = |worker: &Worker| worker.epoch() == Some(0) && !worker.holds_claim;
                 state.books[0].is_reported && state.blobs & REUSED == 0 && state.workers.iter().any(lost_it)
             }),
-            Property::sometimes("a worker wakes up too late for its request", |_, state: &State| {
-                let is_late = |step| matches!(step, Step::Permitted { left: 0, .. });
-                state.workers.iter().any(|worker| is_late(worker.step))
-            }),
+            Property::sometimes(
+                "a worker wakes up too late for its request",
+                |_, state: &State| {
+                    let is_late = |step| matches!(step, Step::Permitted { left: 0, .. });
+                    state.workers.iter().any(|worker| is_late(worker.step))
+                },
+            ),
         ]
     }
 }
@@ -191,7 +207,7 @@ fn tick(rules: &Rules, state: &mut State) {
     if let Some(lock) = &mut state.lock {
         lock.left = (lock.left - 1).max(-TIMEOUT);
         let owner = &mut state.coordinators[usize::from(lock.epoch)];
-        if lock.left == 0 && rules.lapsed_lock_is_not_written && owner.phase != Phase::Removing {
+        if lock.left == 0 && rules.r11_lapsed_lock_is_not_written && owner.phase != Phase::Removing {
             owner.lose();
         }
     }

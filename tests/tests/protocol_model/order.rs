@@ -61,9 +61,15 @@ pub enum Action {
     /// `RegistryLock::allow`
     Allow(Stage),
     /// A task comes to a worker, and its request is sent.
-    Send { key: u8 },
-    Land { key: u8 },
-    Refuse { key: u8 },
+    Send {
+        key: u8,
+    },
+    Land {
+        key: u8,
+    },
+    Refuse {
+        key: u8,
+    },
     End,
     Crash,
 }
@@ -183,7 +189,9 @@ impl Model for Order {
                 }
                 for key in keys.filter(|key| state.plan & !state.in_flight & key != 0) {
                     // `parts_due`
-                    let is_due = STAGES.into_iter().any(|due| due <= stage && keys_of(due) & key != 0);
+                    let is_due = STAGES
+                        .into_iter()
+                        .any(|due| due <= stage && keys_of(due) & key != 0);
                     if is_due || !self.rules.workers_look_at_the_stage {
                         actions.push(Action::Send { key });
                     }
@@ -233,9 +241,10 @@ impl Model for Order {
             Property::sometimes("one run removes everything", |_, state: &State| {
                 state.epoch == 1 && state.present == 0
             }),
-            Property::sometimes("a crash leaves blobs that no link leads to", |_, state: &State| {
-                state.phase == Phase::Over && state.present == LAYER
-            }),
+            Property::sometimes(
+                "a crash leaves blobs that no link leads to",
+                |_, state: &State| state.phase == Phase::Over && state.present == LAYER,
+            ),
             Property::sometimes("a link that cannot go holds blobs back", |_, state: &State| {
                 state.phase == Phase::Over && state.refused & keys_of(Stage::Unlink) != 0
             }),

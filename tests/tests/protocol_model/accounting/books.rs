@@ -57,7 +57,10 @@ impl Batch {
 
     /// `Journal::settle`, and the end of `Journal::end`.
     pub fn write_end(&mut self, fates: Fates) {
-        if fates.iter().all(|fate| matches!(fate, Fate::Gone | Fate::NotPlanned)) {
+        if fates
+            .iter()
+            .all(|fate| matches!(fate, Fate::Gone | Fate::NotPlanned))
+        {
             self.deleted = true;
         } else {
             self.ended = Some(fates);
@@ -106,7 +109,11 @@ pub fn look_at(end: BatchEnd, plan: u8, present: u8) -> Option<LookedAt> {
         if !matches!(fate, Fate::NotDone | Fate::Unknown) {
             continue;
         }
-        *fate = if present & (1 << blob) == 0 { Fate::Gone } else { Fate::NotDone };
+        *fate = if present & (1 << blob) == 0 {
+            Fate::Gone
+        } else {
+            Fate::NotDone
+        };
         looked_at.absent |= u8::from(*fate == Fate::Gone) << blob;
     }
     Some(looked_at)

@@ -47,7 +47,7 @@ pub fn actions(rules: &Rules, state: &State, actions: &mut Vec<Action>) {
             Phase::Allowed => {
                 // Reported, or told to stop.
                 may(Coordinate::Forbid);
-                if state.books[place].is_reported && !rules.silence_after_every_delete {
+                if state.books[place].is_reported && !rules.r11_silence_is_waited_for {
                     may(Coordinate::GiveBack);
                 }
             }
@@ -93,7 +93,11 @@ pub fn apply(rules: &Rules, state: &mut State, epoch: u8, step: Coordinate) {
             phase = Phase::Locked;
         }
         Coordinate::Plan => {
-            let spared = if rules.r1_references_are_kept { state.references() } else { 0 };
+            let spared = if rules.r1_references_are_kept {
+                state.references()
+            } else {
+                0
+            };
             let earlier = place.checked_sub(1).and_then(|earlier| state.books[earlier].plan);
             let resumed = earlier.filter(|_| !rules.r11_epochs_mark_anew);
             state.books[place].plan = Some(resumed.unwrap_or(state.blobs & !spared));
@@ -112,7 +116,7 @@ pub fn apply(rules: &Rules, state: &mut State, epoch: u8, step: Coordinate) {
             }
         }
         Coordinate::Renew => {
-            if !rules.lapsed_lock_is_not_written {
+            if !rules.r11_lapsed_lock_is_not_written {
                 held = state.lock_of(epoch);
             }
             let ago = coordinator.renewing.take().unwrap_or_default();
@@ -137,7 +141,7 @@ pub fn apply(rules: &Rules, state: &mut State, epoch: u8, step: Coordinate) {
         }
         Coordinate::RemoveLock => {
             // Under no condition: what lies there is removed.
-            if held.is_some() || !rules.lapsed_lock_is_not_removed {
+            if held.is_some() || !rules.r11_lapsed_lock_is_not_removed {
                 state.lock = None;
                 held = None;
             }

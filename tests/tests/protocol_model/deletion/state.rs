@@ -5,9 +5,9 @@ pub const EPOCHS: u8 = 2;
 const WORKERS: usize = 2;
 
 /// Ticks that a lock is good for after it was renewed.
-pub const LEASE: i8 = 3;
+pub const LEASE: i8 = 4;
 /// Ticks that a delete request may take: `delete_timeout`, a third of the lease.
-pub const TIMEOUT: i8 = 1;
+pub const TIMEOUT: i8 = 2;
 /// Ticks that a worker goes by its last look at the lock: `look_again_after`, a sixth of the lease, rounded up.
 pub const LOOK_AGAIN: i8 = 1;
 
@@ -57,7 +57,9 @@ pub enum Phase {
     /// The lock says so, and tasks are handed out.
     Allowed,
     /// The lock allows nothing any more, and it waits for silence.
-    Forbidden { left: i8 },
+    Forbidden {
+        left: i8,
+    },
     /// The lock is written for the last time, and about to be removed.
     Removing,
     Ended,
@@ -85,14 +87,30 @@ impl Coordinator {
 pub enum Step {
     Idle,
     /// Has taken the claim of another, and waits until that one's requests must have ended.
-    Waiting { epoch: u8, left: i8 },
-    Claimed { epoch: u8 },
+    Waiting {
+        epoch: u8,
+        left: i8,
+    },
+    Claimed {
+        epoch: u8,
+    },
     /// The batch's start is journaled, and the time noted from which its deadline counts.
-    Asked { epoch: u8, left: i8 },
-    Permitted { epoch: u8, left: i8 },
-    InFlight { epoch: u8, left: i8 },
+    Asked {
+        epoch: u8,
+        left: i8,
+    },
+    Permitted {
+        epoch: u8,
+        left: i8,
+    },
+    InFlight {
+        epoch: u8,
+        left: i8,
+    },
     /// It knows what became of the request, or that nobody will tell.
-    Answered { epoch: u8 },
+    Answered {
+        epoch: u8,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -69,7 +69,11 @@ pub fn actions(rules: &Rules, state: &State, actions: &mut Vec<Action>) {
 
 /// R2: whether the lock allows the sealed plan of an epoch.
 fn is_traced(rules: &Rules, state: &State, epoch: u8) -> bool {
-    let by_lock = || state.lock_of(epoch).is_some_and(|lock| lock.allows && lock.left > 0);
+    let by_lock = || {
+        state
+            .lock_of(epoch)
+            .is_some_and(|lock| lock.allows && lock.left > 0)
+    };
     match rules.r2_plans_are_traced {
         true => by_lock(),
         false => state.books[usize::from(epoch)].plan.is_some(),
@@ -90,7 +94,11 @@ pub fn apply(rules: &Rules, state: &mut State, number: usize, step: Work) {
     match (step, worker.step) {
         (Work::Claim { epoch }, _) => {
             let mut is_of_another = false;
-            for other in state.workers.iter_mut().filter(|other| other.epoch() == Some(epoch)) {
+            for other in state
+                .workers
+                .iter_mut()
+                .filter(|other| other.epoch() == Some(epoch))
+            {
                 is_of_another |= std::mem::take(&mut other.holds_claim);
             }
             worker.holds_claim = true;
@@ -101,14 +109,25 @@ pub fn apply(rules: &Rules, state: &mut State, number: usize, step: Work) {
             };
         }
         (Work::Settle, Step::Waiting { epoch, .. }) => {
-            for other in state.workers.iter_mut().filter(|other| other.epoch() == Some(epoch)) {
-                other.has_open_batch = false;
+            // The other's claim is the later one where this one's is not good any more.
+            if worker.holds_claim || !rules.r5_only_predecessors_are_settled {
+                for other in state
+                    .workers
+                    .iter_mut()
+                    .filter(|other| other.epoch() == Some(epoch))
+                {
+                    other.has_open_batch = false;
+                }
             }
             worker.step = Step::Claimed { epoch };
         }
         (Work::Begin, Step::Claimed { epoch }) => {
             worker.has_open_batch = true;
             worker.step = Step::Asked { epoch, left: TIMEOUT };
+        }
+        // `may_go_on`
+        (Work::TryAgain, _) if !worker.holds_claim && rules.r5_claims_are_looked_at_again => {
+            worker = Worker::IDLE
         }
         (Work::Ask, Step::Asked { epoch, left }) => {
             let has_leave = worker.holds_claim || !rules.r5_claims_are_looked_at_again;
@@ -142,4 +161,21 @@ pub fn apply(rules: &Rules, state: &mut State, number: usize, step: Work) {
         _ => {}
     }
     state.workers[number] = worker;
+}
+
+/// A worker whose epoch is over, and that goes by no earlier look at the lock, gives its task back whatever it does next. Done
+/// here at once: fewer states, and a coordinator that waits for its open batch waits no longer than it may.
+pub fn forget_what_is_over(state: &mut State) {
+    for number in 0..state.workers.len() {
+        let worker = state.workers[number];
+        let has_sent_nothing = matches!(
+            worker.step,
+            Step::Waiting { .. } | Step::Claimed { .. } | Step::Asked { .. }
+        );
+        let Some(epoch) = worker.epoch() else { continue };
+        let phase = state.coordinators[usize::from(epoch)].phase;
+        if has_sent_nothing && !worker.has_looked && phase != Phase::Allowed {
+            state.workers[number] = Worker::IDLE;
+        }
+    }
 }
