@@ -49,6 +49,14 @@ mod live_blobs {
     }
 
     #[test]
+    fn r5_are_lost_where_the_claim_is_not_looked_at_again() {
+        is_lost_where(Rules {
+            r5_claims_are_looked_at_again: false,
+            ..Rules::ALL
+        });
+    }
+
+    #[test]
     fn r5_are_lost_where_a_batch_of_a_later_claim_is_settled() {
         is_lost_where(Rules {
             r5_only_predecessors_are_settled: false,

@@ -6,15 +6,15 @@
 
 #[path = "accounting/books.rs"]
 mod books;
+#[path = "accounting/state.rs"]
+mod state;
+#[path = "accounting/workers.rs"]
+mod workers;
 
 use stateright::{Model, Property};
 
-use self::books::{BATCHES, Batch, BatchEnd, Fate, Fates, LookedAt, gone, is_unsettled, look_at, planned};
-
-/// Times that the lock may be taken, at most.
-const TENURES: usize = 3;
-const RUNS: usize = 2;
-const ALL: u8 = 0b11;
+use self::books::{BATCHES, Batch, BatchEnd, Fate, gone};
+use self::state::{ALL, RUNS, Settler, State, Step, TENURES, Tenure, Worker};
 
 /// What the protocol keeps to. Each may be switched off; all are R5's.
 #[derive(Debug, Clone, Copy)]
@@ -89,183 +89,6 @@ pub enum Action {
     /// It asks who has deleted since, and writes down what it saw.
     WriteDown,
 }
-
-/// One tenure of the lock: an epoch of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Tenure {
-    run: u8,
-    plan: u8,
-    /// Times that its task was claimed.
-    claims: u8,
-    batches: [Batch; BATCHES],
-}
-
-impl Tenure {
-    fn end_of(&self, batch: usize) -> BatchEnd {
-        self.batches[batch].read(self.plan)
-    }
-
-    fn ends(&self) -> impl Iterator<Item = BatchEnd> {
-        (0..BATCHES).map(|batch| self.end_of(batch))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Step {
-    Idle,
-    Waiting,
-    Claimed,
-    Started {
-        batch: usize,
-    },
-    Permitted {
-        batch: usize,
-        is_late: bool,
-    },
-    InFlight {
-        batch: usize,
-    },
-    Answered {
-        batch: usize,
-        fates: Fates,
-    },
-    /// Its end is journaled.
-    Ended {
-        fates: Fates,
-    },
-}
-
-/// A worker, with the tenure that its task is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Worker {
-    tenure: usize,
-    step: Step,
-    /// The number of its claim. It is still its while there is no later one.
-    claim: u8,
-}
-
-impl Worker {
-    const IDLE: Self = Self {
-        tenure: 0,
-        step: Step::Idle,
-        claim: 0,
-    };
-
-    fn has_task_of(&self, tenure: usize) -> bool {
-        self.step != Step::Idle && self.tenure == tenure
-    }
-
-    fn is_in_flight(&self) -> bool {
-        matches!(self.step, Step::InFlight { .. })
-    }
-
-    /// Its deadline passes.
-    fn be_late(&mut self) {
-        if let Step::Permitted { is_late, .. } = &mut self.step {
-            *is_late = true;
-        }
-    }
-}
-
-/// Somebody who has looked at a run's books.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Settler {
-    run: u8,
-    looked_at: [[Option<LookedAt>; BATCHES]; TENURES],
-    /// What last-delete.json said then.
-    last_delete: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct State {
-    present: u8,
-    /// What really became of the blobs: those that each run removed.
-    removed: [u8; RUNS],
-    /// In the order in which the lock was had.
-    tenures: [Option<Tenure>; TENURES],
-    /// Whether the latest still has it.
-    is_locked: bool,
-    /// last-delete.json: one of the tenures.
-    last_delete: Option<usize>,
-    /// Whether a run finds the other's state store.
-    is_reachable: bool,
-    workers: [Worker; 2],
-    settler: Option<Settler>,
-    /// Blobs that reports said were removed.
-    reported: [u8; RUNS],
-}
-
-impl State {
-    fn tenures_had(&self) -> usize {
-        self.tenures.iter().flatten().count()
-    }
-
-    fn of_run(&self, run: u8) -> impl Iterator<Item = &Tenure> {
-        self.tenures
-            .iter()
-            .flatten()
-            .filter(move |tenure| tenure.run == run)
-    }
-
-    /// What the books of a run add up to.
-    fn accounted(&self, run: u8) -> u8 {
-        gone(self.of_run(run).flat_map(Tenure::ends))
-    }
-
-    fn is_settled(&self, run: u8) -> bool {
-        !self.of_run(run).flat_map(Tenure::ends).any(is_unsettled)
-    }
-
-    fn is_at_work(&self, tenure: usize) -> bool {
-        self.is_locked && self.tenures_had() == tenure + 1
-    }
-
-    /// `settle_open_batches`, its first half: looks at some batches.
-    fn look_at(
-        &self,
-        which: impl Fn(usize, &Tenure, &Batch) -> bool,
-    ) -> [[Option<LookedAt>; BATCHES]; TENURES] {
-        std::array::from_fn(|place| {
-            let tenure = self.tenures[place];
-            std::array::from_fn(|batch| {
-                let tenure = tenure.filter(|tenure| which(place, tenure, &tenure.batches[batch]))?;
-                look_at(tenure.end_of(batch), tenure.plan, self.present)
-            })
-        })
-    }
-
-    /// Settles a run, at one stroke.
-    fn settle(&mut self, rules: &Rules, run: u8) {
-        let looked_at = self.look_at(|_, tenure, _| tenure.run == run);
-        self.write_down(rules, looked_at, self.last_delete);
-    }
-
-    /// Its second half: writes down what was seen, knowing who deleted last.
-    fn write_down(
-        &mut self,
-        rules: &Rules,
-        looked_at: [[Option<LookedAt>; BATCHES]; TENURES],
-        last_delete: Option<usize>,
-    ) {
-        let run_of = self.tenures.map(|tenure| tenure.map(|tenure| tenure.run));
-        for (place, tenure) in self.tenures.iter_mut().enumerate() {
-            let Some(tenure) = tenure else { continue };
-            // `deleted_since`
-            let another_has_deleted = last_delete.is_some_and(|last| match rules.epochs_are_compared {
-                true => last != place,
-                false => run_of[last] != Some(tenure.run),
-            });
-            for (batch, looked_at) in looked_at[place].iter().enumerate() {
-                // Who deleted since may have settled it before that.
-                let is_settled = another_has_deleted && !is_unsettled(tenure.end_of(batch));
-                if let Some(looked_at) = looked_at.filter(|_| !is_settled) {
-                    tenure.batches[batch].write_end(looked_at.attribute(another_has_deleted));
-                }
-            }
-        }
-    }
-}
-
 pub const FREED_IS_EXACT: &str = "what is settled is exact";
 pub const NEVER_TOO_MUCH: &str = "no run counts what it has not freed";
 
@@ -350,7 +173,7 @@ impl Model for Accounting {
             actions.extend(unsettled.map(|run| Action::Look { run }));
         }
         for worker in 0..state.workers.len() {
-            self.work(state, worker, actions);
+            workers::actions(self, state, worker, actions);
         }
     }
 
@@ -389,7 +212,7 @@ impl Model for Accounting {
             | Action::Land { worker, .. }
             | Action::JournalEnd { worker }
             | Action::TryAgain { worker }
-            | Action::Report { worker } => self.do_work(&mut state, worker, action)?,
+            | Action::Report { worker } => workers::apply(self, &mut state, worker, action)?,
         }
         state.workers.sort_unstable();
         Some(state).filter(|state| state != last)
@@ -466,164 +289,5 @@ impl Accounting {
         });
         state.last_delete = Some(place);
         state.is_locked = true;
-    }
-
-    fn work(&self, state: &State, number: usize, actions: &mut Vec<Action>) {
-        let worker = state.workers[number];
-        let tenure = worker.tenure;
-        match worker.step {
-            Step::Idle => {
-                let latest = state.tenures_had();
-                let may_be_claimed = |tenure: Tenure| tenure.plan != 0 && tenure.claims < self.bounds.claims;
-                if state.is_locked && state.tenures[latest - 1].is_some_and(may_be_claimed) {
-                    actions.push(Action::Claim { worker: number });
-                }
-            }
-            Step::Waiting => {
-                let is_in_flight = |other: &Worker| other.has_task_of(tenure) && other.is_in_flight();
-                if !self.rules.claimants_wait || !state.workers.iter().any(is_in_flight) {
-                    actions.push(Action::Settle { worker: number });
-                }
-            }
-            Step::Claimed => actions.push(Action::Start { worker: number }),
-            Step::Started { .. } => actions.push(Action::Ask { worker: number }),
-            Step::Permitted { .. } => actions.push(Action::Send { worker: number }),
-            Step::InFlight { .. } => {
-                let plan = state.tenures[tenure].map_or(0, |tenure| tenure.plan);
-                // All, the first, none. They are alike, so that it need not be the second.
-                let first = plan & plan.wrapping_neg();
-                let mut choices = vec![plan, first, 0];
-                choices.dedup();
-                for blobs in choices {
-                    for is_answered in [true, false] {
-                        actions.push(Action::Land {
-                            worker: number,
-                            blobs,
-                            is_answered,
-                        });
-                    }
-                }
-            }
-            Step::Answered { .. } => actions.push(Action::JournalEnd { worker: number }),
-            Step::Ended { fates } => {
-                if fates.contains(&Fate::Unknown) {
-                    actions.push(Action::TryAgain { worker: number });
-                }
-                actions.push(Action::Report { worker: number });
-            }
-        }
-    }
-
-    fn do_work(&self, state: &mut State, number: usize, action: Action) -> Option<()> {
-        let mut worker = state.workers[number];
-        if let Action::Claim { .. } = action {
-            worker.tenure = state.tenures_had() - 1;
-        }
-        let is_at_work = state.is_at_work(worker.tenure);
-        let present = state.present;
-        if matches!(action, Action::Settle { .. }) && self.rules.open_batches_are_settled {
-            let looked_at = state.look_at(|place, _, batch| {
-                let is_before = batch.claim < worker.claim || !self.rules.only_predecessors_are_settled;
-                place == worker.tenure && is_before
-            });
-            state.write_down(&self.rules, looked_at, state.last_delete);
-        }
-        let tenure = state.tenures[worker.tenure].as_mut()?;
-        match (action, worker.step) {
-            (Action::Claim { .. }, Step::Idle) => {
-                let holds_it =
-                    |other: &Worker| other.has_task_of(worker.tenure) && other.claim == tenure.claims;
-                worker.step = match state.workers.iter().any(holds_it) {
-                    true => Step::Waiting,
-                    false => Step::Claimed,
-                };
-                tenure.claims += 1;
-                worker.claim = tenure.claims;
-            }
-            (Action::Settle { .. }, Step::Waiting) => {
-                let all_gone = planned(tenure.plan, |_| Fate::Gone);
-                // What is gone is not sent again.
-                worker.step = match tenure.ends().any(|end| end == BatchEnd::Ended(all_gone)) {
-                    true => Step::Ended { fates: all_gone },
-                    false => Step::Claimed,
-                };
-                if self.rules.claimants_wait {
-                    for other in state
-                        .workers
-                        .iter_mut()
-                        .filter(|other| other.has_task_of(worker.tenure))
-                    {
-                        other.be_late();
-                    }
-                }
-            }
-            (Action::Start { .. } | Action::TryAgain { .. }, Step::Claimed | Step::Ended { .. }) => {
-                // As many as the model has place for.
-                let mut places = tenure.batches.iter().take(self.bounds.batches);
-                let batch = places.position(|batch| *batch == Batch::NONE)?;
-                tenure.batches[batch].started = self.rules.starts_are_journaled;
-                tenure.batches[batch].claim = worker.claim;
-                worker.step = Step::Started { batch };
-            }
-            (Action::Ask { .. }, Step::Started { batch }) => {
-                let has_leave = worker.claim == tenure.claims || !self.rules.claims_are_looked_at_again;
-                if has_leave && is_at_work {
-                    worker.step = Step::Permitted {
-                        batch,
-                        is_late: false,
-                    };
-                } else {
-                    // `not_sent`
-                    tenure.batches[batch].write_end(planned(tenure.plan, |_| Fate::NotDone));
-                    worker = Worker::IDLE;
-                }
-            }
-            (
-                Action::Send { .. },
-                Step::Permitted {
-                    batch,
-                    is_late: false,
-                },
-            ) => {
-                worker.step = Step::InFlight { batch };
-            }
-            (Action::Send { .. }, Step::Permitted { batch, .. }) => {
-                let fates = planned(tenure.plan, |_| Fate::Unknown);
-                worker.step = Step::Answered { batch, fates };
-            }
-            (
-                Action::Land {
-                    blobs, is_answered, ..
-                },
-                Step::InFlight { batch },
-            ) => {
-                // A store says of what is not there that it is deleted.
-                let fates = planned(tenure.plan, |blob| match (is_answered, blobs & (1 << blob)) {
-                    (false, _) => Fate::Unknown,
-                    (true, 0) => Fate::Failed,
-                    (true, _) => Fate::Gone,
-                });
-                state.removed[usize::from(tenure.run)] |= present & blobs;
-                state.present &= !blobs;
-                worker.step = Step::Answered { batch, fates };
-            }
-            (Action::JournalEnd { .. }, Step::Answered { batch, fates }) => {
-                let is_settled = tenure.batches[batch].ended.is_some();
-                if !is_settled || !self.rules.settled_is_not_written_over {
-                    tenure.batches[batch].write_end(fates);
-                }
-                worker.step = Step::Ended { fates };
-            }
-            (Action::Report { .. }, Step::Ended { fates }) => {
-                if !self.rules.journals_are_united {
-                    let removed = fates.iter().filter(|fate| **fate == Fate::Gone).count();
-                    state.reported[usize::from(tenure.run)] += u8::from(removed > 0) + u8::from(removed > 1);
-                }
-                worker = Worker::IDLE;
-            }
-            _ => return None,
-        }
-        state.workers[number] = worker;
-        Some(())
     }
 }

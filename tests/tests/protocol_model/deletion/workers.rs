@@ -131,9 +131,8 @@ pub fn apply(rules: &Rules, state: &mut State, number: usize, step: Work) {
         }
         (Work::Ask, Step::Asked { epoch, left }) => {
             let has_leave = worker.holds_claim || !rules.r5_claims_are_looked_at_again;
-            let is_permitted = worker.has_looked || is_permitted(rules, state, epoch);
-            worker.has_looked = false;
-            match has_leave && is_permitted {
+            worker.has_looked |= is_permitted(rules, state, epoch);
+            match has_leave && worker.has_looked {
                 true => worker.step = Step::Permitted { epoch, left },
                 // Journaled as not sent, and given back.
                 false => worker = Worker::IDLE,
