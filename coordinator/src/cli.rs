@@ -11,6 +11,8 @@ use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
+use crate::read_only::ReadOnlyArgs;
+use crate::read_only::read_write::ReadWriteArgs;
 
 /// Prunes container registries of any size: finds the blobs that nothing references any more and deletes them, fast, in
 /// parallel, and without ever deleting one that is still needed.
@@ -36,6 +38,8 @@ Examples:
       Says what would be deleted. Changes nothing.
   hardprune delete /var/lib/registry --assume-read-only
       Deletes it. The registry must be in read-only mode, or stopped.
+  hardprune delete s3://bucket/prefix --registry-url https://registry.example
+      The same, and proves read-only mode itself, again and again; see also --read-only-via and --read-only-command.
   hardprune check s3://bucket/prefix --candidates orphans.jsonl
       The same on S3, with the list of orphans; credentials as the AWS tools take them (AWS_…).
   hardprune delete --registry-config /etc/docker/registry/config.yml --plan 01J… --assume-read-only
@@ -51,6 +55,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Deletes what nothing references any more.
     Delete(DeleteArgs),
+    /// Lets a registry take writes again that a run had switched to read-only, and then died.
+    ReadWrite(ReadWriteArgs),
     /// Shows earlier runs.
     Runs(RunsArgs),
     /// Makes a small registry in a temporary folder and prunes it.
@@ -200,10 +206,6 @@ pub struct DeleteArgs {
     /// What every run takes.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Asserts that nothing writes to the registry until this ends: it is stopped, or in read-only mode
-    /// (REGISTRY_STORAGE_MAINTENANCE_READONLY={"enabled":true}).
-    #[arg(long)]
-    pub assume_read_only: bool,
     /// Deletes only what the check RUN found, too.
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub plan: Option<RunId>,
@@ -211,6 +213,9 @@ pub struct DeleteArgs {
     /// own options.
     #[arg(long, value_name = "RUN|auto", value_parser = resume)]
     pub resume: Option<Resume>,
+    /// How it is known that nothing writes to the registry.
+    #[command(flatten)]
+    pub read_only: ReadOnlyArgs,
 }
 
 /// Which run to continue.
@@ -302,7 +307,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration: 24h, 90m, 36h30m.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()
         .map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;

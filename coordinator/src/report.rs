@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::{Accounts, LinkCounts};
 use crate::human;
 pub use crate::problems::Problems;
+use crate::read_only::Basis;
 use crate::run_record::{Mode, RunOptions, RunRecord};
 
 /// How a run ended.
@@ -130,6 +131,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// How it is known that nothing was written meanwhile.
     pub read_only: String,
+    /// By what: replicas that were asked, what switched the registry.
+    #[serde(default)]
+    pub read_only_by: Vec<String>,
     /// Where references came from.
     pub sources: Vec<String>,
     /// By what options.
@@ -178,6 +182,8 @@ impl Report {
     /// An empty report of a run.
     #[must_use]
     pub fn new(record: &RunRecord, outcome: Outcome, finished: Timestamp) -> Self {
+        let epochs = record.epochs.iter().filter_map(|epoch| epoch.read_only.as_ref());
+        let read_only = Basis::of_all(epochs).unwrap_or_else(Basis::assumed);
         Self {
             version: 1,
             tool: concat!("hardprune ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -186,7 +192,8 @@ impl Report {
             registry: record.registry.clone(),
             mode: record.mode,
             outcome,
-            read_only: "assumed".to_owned(),
+            read_only: read_only.how.as_str().to_owned(),
+            read_only_by: read_only.by,
             sources: vec!["storage".to_owned()],
             options: record.options.clone(),
             cutoff: None,

@@ -30,6 +30,7 @@ use crate::metrics::Stage;
 use crate::outputs::Outputs;
 use crate::planned::Planned;
 use crate::progress::Progress;
+use crate::read_only::ReadOnly;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
@@ -52,6 +53,8 @@ pub struct Run {
     pub record: RunRecord,
     /// The workers of other processes that do its tasks. `None`: this process does them.
     pub elsewhere: Option<Elsewhere>,
+    /// How it is known that nothing writes to the registry. `None`: a check.
+    pub read_only: Option<ReadOnly>,
     /// How long the registry's lock is good for without being renewed.
     pub lease: Duration,
     /// When it stops.
@@ -113,6 +116,7 @@ impl Run {
         let began = clock::monotonic_now();
         let now = self.registry.now().await?;
         let epoch = self.record.begin_epoch(now);
+        self.note_basis();
         let lock = match self.record.mode {
             Mode::Check => None,
             Mode::Delete => {
@@ -127,7 +131,15 @@ impl Run {
             }
         };
         let result = self.epoch(&epoch, lock.as_ref(), began).await;
+        let mut result = result;
         if let Some(lock) = lock {
+            // The last attempt at a delete has ended. While the lock is held nobody else begins.
+            if let Some(Err(error)) = self.restore_read_write(&lock).await {
+                self.progress.say(&error.to_string());
+                if let Ok(ended) = &mut result {
+                    ended.status = ended.status.at_best_partly();
+                }
+            }
             lock.give_back().await;
         }
         if self.record.deletes_begun() {
@@ -219,6 +231,7 @@ impl Run {
     ) -> Result<(), RunError> {
         // The lock was written: where versions are kept, its answer has said so, hours before a mark would end.
         self.refuse_versioned()?;
+        self.establish_read_only(epoch, lock).await?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
@@ -230,6 +243,7 @@ impl Run {
             "repositories are marked"
         );
         failpoint::here("after-mark").await;
+        self.prove_read_only_again().await?;
         self.refuse_untagged(&marked)?;
         self.refuse_versioned()?;
 
@@ -255,6 +269,7 @@ impl Run {
         let document = sealed_mark.document();
         info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
         failpoint::here("after-seal").await;
+        self.prove_read_only_again().await?;
         let sealed_mark = found.mark.insert(sealed_mark);
 
         let stage = clock::monotonic_now();
@@ -281,6 +296,7 @@ impl Run {
         let plan = sealed_plan.document();
         let planned = Planned::read(&self.state, plan).await?;
         self.progress.say(&planned.announcement(plan));
+        self.prove_read_only_again().await?;
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }
@@ -308,11 +324,13 @@ impl Run {
         failpoint::here("after-unlink").await;
         if unlinked.complete {
             // A link that cannot go holds no blob back: it leads nowhere then, and the next run sees it again.
+            self.prove_read_only_again().await?;
             lock.allow(sealed, RemovalStage::Links).await?;
             let links = dangling.carry_out(dispatcher, &self.progress).await?;
             found.problems.extend(links.problems);
             found.seconds.unlink = clock::since(stage).as_secs_f64();
             failpoint::here("after-dangling").await;
+            self.prove_read_only_again().await?;
             lock.allow(sealed, RemovalStage::Sweep).await?;
             let stage = clock::monotonic_now();
             let swept = sweep(dispatcher, sealed_plan, &self.progress).await?;
@@ -328,6 +346,56 @@ impl Run {
         }
         failpoint::here("after-sweep").await;
         Ok(())
+    }
+
+    /// Has the registry read-only before the first listing (R11).
+    async fn establish_read_only(
+        &mut self,
+        epoch: &Epoch,
+        lock: Option<&RegistryLock>,
+    ) -> Result<(), RunError> {
+        let (Some(read_only), Some(lock)) = (&mut self.read_only, lock) else {
+            return Ok(());
+        };
+        let (registry, stop) = (&*self.registry, &self.stop);
+        let established = read_only
+            .establish(registry, epoch, lock, stop, &self.progress)
+            .await;
+        self.note_basis();
+        Ok(established?)
+    }
+
+    /// Proves between two stages that the registry is still read-only (R11).
+    async fn prove_read_only_again(&mut self) -> Result<(), RunError> {
+        let Some(read_only) = &mut self.read_only else {
+            return Ok(());
+        };
+        let proved = read_only.prove_again().await;
+        self.note_basis();
+        Ok(proved?)
+    }
+
+    /// The result of the stages, unless read-only mode was lost meanwhile: then that is what ended the run, or made its end
+    /// doubtful (R11).
+    async fn held_throughout(&mut self, result: Result<(), RunError>) -> Result<(), RunError> {
+        if result.is_ok() {
+            return self.prove_read_only_again().await;
+        }
+        let lost = self.read_only.as_mut().and_then(ReadOnly::take_lost);
+        self.note_basis();
+        lost.map_or(result, |lost| Err(lost.into()))
+    }
+
+    async fn restore_read_write(&mut self, lock: &RegistryLock) -> Option<Result<(), RunError>> {
+        let read_only = self.read_only.as_mut()?;
+        Some(read_only.restore(&*self.registry, lock).await)
+    }
+
+    fn note_basis(&mut self) {
+        let basis = self.read_only.as_ref().map(|read_only| read_only.basis().clone());
+        if let Some(latest) = self.record.epochs.last_mut() {
+            latest.read_only = basis;
+        }
     }
 
     fn mark_rules(&self) -> MarkRules {
@@ -398,6 +466,7 @@ impl Run {
         } else {
             None
         };
+        let result = self.held_throughout(result).await;
         let (outcome, mut status) = match (&result, &settled) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
             (Ok(()), Some(settled)) => judge(settled, &found, self.stop.is_cancelled()),
