@@ -18,6 +18,7 @@ pub mod pull;
 pub mod push;
 pub mod s3_server;
 pub mod scene;
+pub mod scripted_http;
 pub mod storage_writer;
 pub mod tcp_proxy;
 pub mod truth;

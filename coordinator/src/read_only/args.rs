@@ -78,6 +78,9 @@ pub struct ProbeArgs {
     /// The repository to which the probe tries to push. It need not be there.
     #[arg(long, value_name = "NAME", default_value = "hardprune/probe", value_parser = repository, env = "HARDPRUNE_PROBE_REPOSITORY")]
     pub probe_repository: String,
+    /// The longest that one request of the probe may take.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, hide = true)]
+    pub probe_timeout: Duration,
     /// How often read-only mode is proved again.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, hide = true)]
     pub probe_every: Duration,

@@ -17,8 +17,6 @@ use super::error::ReadOnlyError;
 use crate::error::RunError;
 use crate::registry_config::Secret;
 
-/// For one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A replica that gives no answer is asked so often before that counts as one.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -31,6 +29,8 @@ pub(super) struct Probe {
     credentials: Credentials,
     repository: String,
     accept_insecure: bool,
+    /// For one request.
+    timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -98,6 +98,7 @@ impl Probe {
             credentials,
             repository: args.probe_repository.clone(),
             accept_insecure: args.force_insecure,
+            timeout: args.probe_timeout,
         }))
     }
 
@@ -195,7 +196,7 @@ impl Probe {
             .client
             .post(replica.uploads.clone())
             .header(CONTENT_LENGTH, 0)
-            .timeout(REQUEST_TIMEOUT);
+            .timeout(self.timeout);
         if let Some(token) = token {
             request = request.bearer_auth(token.expose());
         }
@@ -205,9 +206,9 @@ impl Probe {
         match request.send().await {
             Ok(response) => match read(response).await {
                 Ok(answer) => Asked::Verdict(answer.verdict()),
-                Err(error) => Asked::NoAnswer(describe(error)),
+                Err(error) => Asked::NoAnswer(self.describe(&error)),
             },
-            Err(error) => Asked::NoAnswer(describe(error)),
+            Err(error) => Asked::NoAnswer(self.describe(&error)),
         }
     }
 
@@ -215,11 +216,13 @@ impl Probe {
     async fn fetch_token(&self, replica: &Replica, service: TokenService) -> Result<Secret, String> {
         let host = service.0.host_str().unwrap_or_default().to_owned();
         let failed = |problem: String| format!("the token service at {host} gives no token: {problem}");
-        let request = replica.client.get(service.0).timeout(REQUEST_TIMEOUT);
+        let request = replica.client.get(service.0).timeout(self.timeout);
         let response = self.credentials.add_basic(request).send().await;
         let answer = match response {
-            Ok(response) => read(response).await.map_err(|error| failed(describe(error)))?,
-            Err(error) => return Err(failed(describe(error))),
+            Ok(response) => read(response)
+                .await
+                .map_err(|error| failed(self.describe(&error)))?,
+            Err(error) => return Err(failed(self.describe(&error))),
         };
         if !answer.status.is_success() {
             return Err(failed(format!("it answers {}", answer.status)));
@@ -236,7 +239,7 @@ impl Probe {
         let Some(upload) = upload.filter(|upload| upload.origin() == replica.uploads.origin()) else {
             return false;
         };
-        let request = replica.client.delete(upload).timeout(REQUEST_TIMEOUT);
+        let request = replica.client.delete(upload).timeout(self.timeout);
         let request = match &self.credentials {
             Credentials::Token(token) => request.bearer_auth(token.expose()),
             Credentials::None | Credentials::User { .. } => self.credentials.add_basic(request),
@@ -245,12 +248,22 @@ impl Probe {
             Ok(response) => response.status().is_success(),
             Err(error) => {
                 warn!(
-                    problem = describe(error),
+                    problem = self.describe(&error),
                     "an upload that the probe started could not be cancelled"
                 );
                 false
             }
         }
+    }
+
+    /// An error without the address, which may have more in it than should be shown.
+    fn describe(&self, error: &reqwest::Error) -> String {
+        let below = std::error::Error::source(error).map(crate::with_sources);
+        let below = below.map(|below| format!(" ({below})")).unwrap_or_default();
+        if error.is_timeout() {
+            return format!("no answer in {} s", self.timeout.as_secs());
+        }
+        format!("no answer{below}")
     }
 }
 
@@ -268,14 +281,4 @@ async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
         headers,
         body,
     })
-}
-
-/// An error without the address, which may have more in it than should be shown.
-fn describe(error: reqwest::Error) -> String {
-    let no_answer = if error.is_timeout() {
-        format!("no answer in {} s", REQUEST_TIMEOUT.as_secs())
-    } else {
-        "no answer".to_owned()
-    };
-    format!("{no_answer} ({})", crate::with_sources(&error.without_url()))
 }
