@@ -19,9 +19,11 @@ fn config(scene: &Scene) -> RegistryConfig {
     RegistryConfig::filesystem(scene.state())
 }
 
+/// Uploads that can be gone on with. 2.8.2 writes a hash state once more when it has cancelled one, which leads nowhere.
 fn uploads(scene: &Scene) -> Vec<String> {
     let keys = scene.storage().keys().unwrap().into_keys();
-    keys.filter(|key| key.contains("/_uploads/")).collect()
+    keys.filter(|key| key.contains("/_uploads/") && !key.contains("/hashstates/"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,8 @@ async fn run(option: &'static str, command: &str, timeout: Duration) -> Result<(
         .spawn();
     let mut child = child.map_err(|error| failed(format!("sh cannot be started: {error}")))?;
     let ended = tokio::time::timeout(timeout, child.wait()).await;
-    log_output(option, &mut output);
+    let is_fine = matches!(&ended, Ok(Ok(status)) if status.success());
+    log_output(option, &mut output, is_fine);
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(failed(format!(
@@ -91,7 +92,7 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-fn log_output(option: &'static str, output: &mut std::fs::File) {
+fn log_output(option: &'static str, output: &mut std::fs::File, is_fine: bool) {
     let mut bytes = Vec::new();
     let read = output
         .rewind()
@@ -99,8 +100,12 @@ fn log_output(option: &'static str, output: &mut std::fs::File) {
     if let Err(error) = read {
         warn!(option, %error, "the command's output could not be read");
     }
-    for line in String::from_utf8_lossy(&bytes).lines() {
-        info!(option, "{}", printable(line));
+    for line in String::from_utf8_lossy(&bytes).lines().map(printable) {
+        if is_fine {
+            info!(option, "{line}");
+        } else {
+            warn!(option, "{line}");
+        }
     }
 }
 
