@@ -192,7 +192,8 @@ fn a_crash_is_undone_by_read_write() {
         ("read-write-switched", "deployment"),
     ] {
         let cluster = Cluster::of(kind);
-        let (workload, config) = (cluster.state().workload.clone(), cluster.state().config.clone());
+        let workload = cluster.state().workload.clone();
+        let config = cluster.state().config.clone();
         let scene = scene(&cluster);
         let arguments = delete(&scene, &["--read-only-via", &cluster.target]);
         let killed = scene
