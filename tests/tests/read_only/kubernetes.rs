@@ -169,12 +169,7 @@ fn a_missing_permission_is_named_with_what_it_takes() {
         let scene = scene(&cluster);
         let finished = run(&scene, &cluster, &[]);
         refused(&scene, &finished, &parts).unwrap();
-        refused(
-            &scene,
-            &finished,
-            &["permission is missing", "components/read-only"],
-        )
-        .unwrap();
+        refused(&scene, &finished, &["permission is missing", "registry-role"]).unwrap();
         // Who may not even read it cannot know that there is nothing to put back, and says so.
         if forbidden.0 == "PUT" || forbidden.1 == "pods" {
             is_as_before(&scene, &cluster.state().workload, &before);

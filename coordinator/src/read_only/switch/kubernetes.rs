@@ -231,7 +231,7 @@ impl Cluster {
                     401 => format!("the cluster does not accept these credentials ({said})"),
                     403 => format!(
                         "permission is missing to {verb} {asked} ({said}). It takes {}; \
-                         deploy/kubernetes/components/read-only has a Role",
+                         deploy/kubernetes/registry-role has a Role",
                         self.permissions()
                     ),
                     404 => format!("{asked} is not there ({said})"),
