@@ -1,5 +1,7 @@
 //! A run, from its stores to its report: mark, seal, plan, and for `delete` unlink, sweep, settle.
 
+mod read_only_mode;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -188,7 +190,8 @@ impl Run {
         }
         if let Some(lock) = lock {
             // As long as what it left open is there, or gone by it: after this run nobody could tell.
-            settle::settle_last_delete(self, lock.last_delete()).await;
+            settle::settle_last_delete(&self.registry, &self.state, self.record.run, lock.last_delete())
+                .await;
         }
         Transport::open(self, epoch).await
     }
@@ -346,56 +349,6 @@ impl Run {
         }
         failpoint::here("after-sweep").await;
         Ok(())
-    }
-
-    /// Has the registry read-only before the first listing (R11).
-    async fn establish_read_only(
-        &mut self,
-        epoch: &Epoch,
-        lock: Option<&RegistryLock>,
-    ) -> Result<(), RunError> {
-        let (Some(read_only), Some(lock)) = (&mut self.read_only, lock) else {
-            return Ok(());
-        };
-        let (registry, stop) = (&*self.registry, &self.stop);
-        let established = read_only
-            .establish(registry, epoch, lock, stop, &self.progress)
-            .await;
-        self.note_basis();
-        Ok(established?)
-    }
-
-    /// Proves between two stages that the registry is still read-only (R11).
-    async fn prove_read_only_again(&mut self) -> Result<(), RunError> {
-        let Some(read_only) = &mut self.read_only else {
-            return Ok(());
-        };
-        let proved = read_only.prove_again().await;
-        self.note_basis();
-        Ok(proved?)
-    }
-
-    /// The result of the stages, unless read-only mode was lost meanwhile: then that is what ended the run, or made its end
-    /// doubtful (R11).
-    async fn held_throughout(&mut self, result: Result<(), RunError>) -> Result<(), RunError> {
-        if result.is_ok() {
-            return self.prove_read_only_again().await;
-        }
-        let lost = self.read_only.as_mut().and_then(ReadOnly::take_lost);
-        self.note_basis();
-        lost.map_or(result, |lost| Err(lost.into()))
-    }
-
-    async fn restore_read_write(&mut self, lock: &RegistryLock) -> Option<Result<(), RunError>> {
-        let read_only = self.read_only.as_mut()?;
-        Some(read_only.restore(&*self.registry, lock).await)
-    }
-
-    fn note_basis(&mut self) {
-        let basis = self.read_only.as_ref().map(|read_only| read_only.basis().clone());
-        if let Some(latest) = self.record.epochs.last_mut() {
-            latest.read_only = basis;
-        }
     }
 
     fn mark_rules(&self) -> MarkRules {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use hardprune_common::store::cloud::{HttpSettings, is_loopback, parse_endpoint};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Client, Response, Url};
@@ -113,7 +113,9 @@ impl Probe {
     ///
     /// The first that does not answer as a registry in read-only mode does.
     pub async fn prove(&self) -> Result<(), ReadOnlyError> {
-        try_join_all(self.replicas.iter().map(|replica| self.prove_one(replica))).await?;
+        // Each to its end: an upload that one of them begins is cancelled whatever another says.
+        let proved = join_all(self.replicas.iter().map(|replica| self.prove_one(replica))).await;
+        proved.into_iter().collect::<Result<(), _>>()?;
         debug!(replicas = self.replicas.len(), "the registry is read-only");
         Ok(())
     }

@@ -16,9 +16,10 @@ use crate::cli::RegistryArgs;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::{LockTerms, RegistryLock};
-use crate::open_stores::{NamedRegistry, storage_of};
+use crate::open_stores::{NamedRegistry, named_state, storage_of};
 use crate::print;
 use crate::serve_metrics::Metrics;
+use crate::settle::settle_last_delete;
 
 /// Arguments of `read-write`.
 #[derive(Debug, Clone, Args)]
@@ -37,7 +38,8 @@ pub struct ReadWriteArgs {
 ///
 /// A run that may still be deleting, and what cannot be switched back.
 pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
-    let registry = NamedRegistry::of(&args.registry)?.open()?;
+    let named = NamedRegistry::of(&args.registry)?;
+    let registry = named.open()?;
     let Some(record) = record::read(&*registry).await? else {
         print(&format!(
             "{} is not noted as switched to read-only by hardprune; there is nothing to switch back\n",
@@ -46,6 +48,10 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
         return Ok(ExitStatus::Done);
     };
     let switch = Switch::back(&record, &args.switch)?;
+    let state = match &args.registry.state {
+        Some(name) => named_state(name, &named.options)?,
+        None => named.open_state()?,
+    };
     let stop = stop_on_signal(|| eprintln!("switches back first; a second signal ends at once"))
         .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
     let terms = LockTerms {
@@ -57,6 +63,8 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
     // An epoch that seals nothing.
     let epoch = Epoch::first(RunId::generate());
     let lock = RegistryLock::take(Arc::clone(&registry), &epoch, terms, metrics.coordinator, stop).await?;
+    // What the run left open it has freed where it is gone. Once the registry takes writes, nobody could tell (R5).
+    settle_last_delete(&registry, &state, epoch.run, lock.last_delete()).await;
     // Only now: another may have switched it back meanwhile.
     let result = match record::read(&*registry).await {
         Ok(Some(_)) => to_read_write(&*registry, &switch)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use hardprune_tests::generate::Shape;
 use hardprune_tests::s3_server::S3Options;
-use hardprune_tests::scene::{KILLED, Scene, report_of};
+use hardprune_tests::scene::{KILLED, Scene, number, report_of};
 use serde_json::json;
 
 use crate::scripted::{Switchable, delete, refused};
@@ -285,6 +285,39 @@ fn after_a_crash_on_s3_the_last_requests_are_waited_for() {
     let finished = registry.read_write(&back);
     assert_eq!(finished.status, 0, "{finished:?}");
     registry.ended_with(&["read-only", "read-write"]);
+}
+
+/// R5: what a run freed before it died is counted before the registry takes writes again, and stays counted when it is pushed anew.
+#[test]
+fn the_books_are_closed_before_the_registry_takes_writes() {
+    let registry = Commanded::of(Scene::on_s3(&Shape::small(26), S3Options::default()).unwrap());
+    let killed = registry
+        .scene
+        .run_with(
+            "delete-after-request=9*off->return",
+            &registry.delete(&["--concurrency", "1"]),
+        )
+        .unwrap();
+    assert_eq!(killed.status, KILLED);
+    let gone = registry.scene.difference().unwrap();
+    let (freed, went) = (gone.freed_blob_bytes(), gone.removed_blobs());
+    assert!(!went.is_empty());
+    registry
+        .scene
+        .server()
+        .unwrap()
+        .advance_clock(Duration::from_secs(81));
+    let state = registry.scene.state().to_str().unwrap();
+    let back = registry.read_write(&["--state", state, "--read-write-command", &registry.read_write]);
+    assert_eq!(back.status, 0, "{back:?}");
+    for digest in went.keys() {
+        let key = hardprune_tests::storage_writer::blob_key(digest);
+        let now = std::time::SystemTime::now();
+        registry.scene.storage().put(&key, b"pushed anew", now).unwrap();
+    }
+    let shown = registry.scene.show().unwrap();
+    assert_eq!(number(&shown, "/bytes/freed").unwrap(), freed);
+    assert_eq!(number(&shown, "/blobs/deleted").unwrap(), went.len() as u64);
 }
 
 /// Another run has taken the registry over: it is not for the first one to let it take writes again.
