@@ -7,6 +7,7 @@
 
 mod error;
 mod nobody_at_work;
+mod owned;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ use tracing::{error, warn};
 
 pub use self::error::{LockError, TakeOver};
 pub use self::nobody_at_work::NobodyAtWork;
+pub use self::owned::Revoker;
+use self::owned::{Held, Owned, rewrite};
 use crate::metrics::CoordinatorMetrics;
 
 /// The file that a process holds an advisory lock on.
@@ -45,54 +48,6 @@ pub struct LockTerms {
     pub workers_elsewhere: bool,
     /// The identity of the state store that the run is kept in.
     pub state: String,
-}
-
-#[derive(Debug)]
-struct Held {
-    document: LockDocument,
-    version: ObjectVersion,
-    /// Since when it has named no plan to carry out. `None` while it names one.
-    forbids_since: Option<Instant>,
-    /// Whether it may name none any more.
-    is_revoked: bool,
-}
-
-/// What is owned of a registry: the lock's document, changed by compare-and-set only.
-#[derive(Debug)]
-struct Owned {
-    registry: Arc<dyn Store>,
-    held: Mutex<Held>,
-}
-
-impl Owned {
-    /// Takes the plan out of the lock, for good: the one way in which permits to delete end before the lock does. Returns since
-    /// when no plan has stood there.
-    async fn revoke(&self) -> Result<Instant, LockError> {
-        let mut held = self.held.lock().await;
-        // Whatever becomes of this write: every later one says so, too.
-        held.is_revoked = true;
-        held.document.sealed_plan = None;
-        if let Some(since) = held.forbids_since {
-            return Ok(since);
-        }
-        rewrite(&*self.registry, &mut held).await?;
-        Ok(held.forbids_since.unwrap_or_else(clock::monotonic_now))
-    }
-}
-
-/// Ends the permits of an epoch, for who watches over it.
-#[derive(Debug, Clone)]
-pub struct Revoker(Arc<Owned>);
-
-impl Revoker {
-    /// As [`RegistryLock::revoke`].
-    ///
-    /// # Errors
-    ///
-    /// As [`RegistryLock::revoke`].
-    pub async fn revoke(&self) -> Result<Instant, LockError> {
-        self.0.revoke().await
-    }
 }
 
 /// The registry's lock, held.
@@ -309,40 +264,6 @@ async fn renew(owned: Arc<Owned>, metrics: CoordinatorMetrics, stop: Cancellatio
             }
         }
     }
-}
-
-async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), LockError> {
-    let mut document = held.document.clone();
-    document.renewed = registry.now().await?;
-    // R11: even if nobody took it since, somebody could have, and written.
-    if document.renewed >= held.document.lapses() {
-        return Err(LockError::Lapsed {
-            registry: registry.identity().to_owned(),
-            lapsed: held.document.lapses(),
-        });
-    }
-    let condition = PutCondition::IfUnchanged(held.version.clone());
-    let version = match write_lock(registry, &document, condition).await {
-        Ok(version) => version,
-        Err(error) => {
-            // Our own write may have happened without an answer: then the lock says exactly what we wrote.
-            match read_lock(registry).await {
-                Ok(Some((found, version))) if found == document => version,
-                _ => return Err(error.into()),
-            }
-        }
-    };
-    let forbids_since = match document.sealed_plan {
-        Some(_) => None,
-        None => held.forbids_since.or_else(|| Some(clock::monotonic_now())),
-    };
-    *held = Held {
-        document,
-        version,
-        forbids_since,
-        is_revoked: held.is_revoked,
-    };
-    Ok(())
 }
 
 async fn read_lock(registry: &dyn Store) -> Result<Option<(LockDocument, ObjectVersion)>, LockError> {

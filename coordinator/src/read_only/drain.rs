@@ -18,6 +18,9 @@ use tracing::info;
 use super::error::ReadOnlyError;
 
 const FOLDERS_AT_ONCE: usize = 32;
+/// The store's `Date` has whole seconds, files' times may be finer, and clocks of two of its machines differ: what was written in the
+/// moment before the switch must not look as if it was written after it, for ever.
+const CLOCK_SLACK: Duration = Duration::from_secs(3);
 const UPLOADS: &str = "_uploads/";
 /// So many are named in an error.
 const EXAMPLES: usize = 3;
@@ -38,6 +41,7 @@ pub(super) async fn drain(
     stop: &CancellationToken,
 ) -> Result<(), ReadOnlyError> {
     let began = clock::monotonic_now();
+    let read_only_since = clock::later(read_only_since, CLOCK_SLACK);
     let folders = find_upload_folders(registry).await?;
     let mut before = look(registry, &folders).await?;
     info!(

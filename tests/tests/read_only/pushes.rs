@@ -1,18 +1,19 @@
 //! The real registry is switched to read-only and back while clients push: none of what they were told is there is broken.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::content::Seeded;
-use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig};
+use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, S3Settings};
 use hardprune_tests::generate::Shape;
 use hardprune_tests::manifests::{self, Content, Family};
 use hardprune_tests::pull::Puller;
 use hardprune_tests::push::Pusher;
+use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{Running, Scene, number, report_of};
 use hardprune_tests::storage_writer::blob_key;
 use hardprune_tests::tcp_proxy::TcpProxy;
@@ -76,10 +77,10 @@ fn command(folder: &Path, name: &str) -> String {
     )
 }
 
-async fn asked_for(folder: PathBuf, name: &str) {
-    while !folder.join(name).exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// Waits until the program's command has asked for this.
+async fn asked_for(running: &mut Running, folder: &Path, name: &str) -> Result<()> {
+    let file = folder.join(name);
+    tokio::task::block_in_place(|| running.wait_until(name, |_| Ok(file.exists())))
 }
 
 fn done(folder: &Path, name: &str) -> Result<()> {
@@ -168,22 +169,41 @@ async fn more_than(confirmed: &AtomicUsize, count: usize) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_push_is_broken_by_a_prune() {
-    pushes_throughout().await.unwrap();
+async fn no_push_is_broken_by_a_prune_in_a_folder() {
+    let scene = Scene::on_folder(&shape()).unwrap();
+    let config = RegistryConfig::filesystem(scene.state());
+    pushes_throughout(scene, config).await.unwrap();
 }
 
-async fn pushes_throughout() -> Result<()> {
-    let scene = Scene::on_folder(&Shape {
+#[tokio::test(flavor = "multi_thread")]
+async fn no_push_is_broken_by_a_prune_on_s3() {
+    let scene = Scene::on_s3(&shape(), S3Options::default()).unwrap();
+    let server = scene.server().unwrap();
+    let config = RegistryConfig::s3(S3Settings {
+        endpoint: server.endpoint(),
+        bucket: server.bucket().to_owned(),
+        root_directory: String::new(),
+        access_key: server.access_key().to_owned(),
+        secret_key: server.secret_key().to_owned(),
+    });
+    pushes_throughout(scene, config).await.unwrap();
+}
+
+fn shape() -> Shape {
+    Shape {
         orphans: 200,
         ..Shape::small(27)
-    })?;
+    }
+}
+
+async fn pushes_throughout(scene: Scene, config: RegistryConfig) -> Result<()> {
     let orphans: Vec<Vec<u8>> = scene
         .orphans()
         .iter()
         .take(40)
         .map(|digest| scene.storage().get(&blob_key(digest))?.context("an orphan"))
         .collect::<Result<_>>()?;
-    let mut registry = Restarted::start(RegistryConfig::filesystem(scene.state())).await?;
+    let mut registry = Restarted::start(config.clone()).await?;
     let (confirmed, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let clients = clients(&registry, &orphans, &confirmed, &stop);
     more_than(&confirmed, 6).await?;
@@ -202,11 +222,11 @@ async fn pushes_throughout() -> Result<()> {
     let mut arguments = delete(&scene, &options);
     // Restarts take their time: it is not lost as long as nothing else is said.
     arguments.retain(|argument| !["--probe-timeout", "2s"].contains(argument));
-    let running = Running::of(scene.start_with("", &arguments)?, folder.join("hold"))?;
-    asked_for(folder.clone(), "read-only").await;
+    let mut running = Running::of(scene.start_with("", &arguments)?, folder.join("hold"))?;
+    asked_for(&mut running, &folder, "read-only").await?;
     registry.switch(true).await?;
     done(&folder, "read-only")?;
-    asked_for(folder.clone(), "read-write").await;
+    asked_for(&mut running, &folder, "read-write").await?;
     let in_the_window = confirmed.load(Ordering::SeqCst);
     registry.switch(false).await?;
     done(&folder, "read-write")?;
@@ -222,7 +242,7 @@ async fn pushes_throughout() -> Result<()> {
     }
     ensure!(tags.len() > 12, "{} images were pushed", tags.len());
     ensure!(number(&report, "/blobs/deleted")? > 100, "{report}");
-    let fresh = DockerRegistry::start(RegistryConfig::filesystem(scene.state()).read_only()).await?;
+    let fresh = DockerRegistry::start(config.read_only()).await?;
     let mut puller = Puller::new(&fresh);
     for tag in &tags {
         puller
