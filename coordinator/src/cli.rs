@@ -13,6 +13,8 @@ use hardprune_worker::nats_args::NatsArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
 use crate::guards::GuardArgs;
+use crate::read_only::ReadOnlyArgs;
+use crate::read_only::read_write::ReadWriteArgs;
 use crate::runs::clear_cache::RunsClearCacheArgs;
 use crate::runs::explain::RunsExplainArgs;
 use crate::runs::export::RunsExportArgs;
@@ -42,6 +44,8 @@ Examples:
       Says what would be deleted. Changes nothing.
   hardprune delete /var/lib/registry --assume-read-only
       Deletes it. The registry must be in read-only mode, or stopped.
+  hardprune delete s3://bucket/prefix --registry-url https://registry.example
+      The same, and proves read-only mode itself, again and again; see also --read-only-via and --read-only-command.
   hardprune check s3://bucket/prefix --candidates orphans.jsonl
       The same on S3, with the list of orphans; credentials as the AWS tools take them (AWS_…).
   hardprune delete --registry-config /etc/docker/registry/config.yml --plan 01J… --assume-read-only
@@ -57,6 +61,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Deletes what nothing references any more.
     Delete(DeleteArgs),
+    /// Lets a registry take writes again that a run had switched to read-only, and then died.
+    ReadWrite(ReadWriteArgs),
     /// Shows earlier runs.
     Runs(RunsArgs),
     /// Makes a small registry in a temporary folder and prunes it.
@@ -213,10 +219,6 @@ pub struct DeleteArgs {
     /// What every run takes.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Asserts that nothing writes to the registry until this ends: it is stopped, or in read-only mode
-    /// (REGISTRY_STORAGE_MAINTENANCE_READONLY={"enabled":true}).
-    #[arg(long)]
-    pub assume_read_only: bool,
     /// Deletes only what the check RUN found, too.
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub plan: Option<RunId>,
@@ -227,6 +229,9 @@ pub struct DeleteArgs {
     /// own options.
     #[arg(long, value_name = "RUN|auto", value_parser = resume)]
     pub resume: Option<Resume>,
+    /// How it is known that nothing writes to the registry.
+    #[command(flatten)]
+    pub read_only: ReadOnlyArgs,
 }
 
 /// Which run to continue.
@@ -326,6 +331,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// Reads a duration: 24h, 90m, 36h30m.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()

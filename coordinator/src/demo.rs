@@ -19,7 +19,6 @@ use crate::cli::{Cli, Command};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::prune::{DeleteChoices, prune};
-use crate::run_record::Mode;
 use crate::{human, print};
 use registry::DemoRegistry;
 
@@ -86,13 +85,10 @@ async fn type_command(words: &[&str]) -> Result<ExitStatus, RunError> {
     let cli = Cli::try_parse_from(["hardprune"].iter().chain(words))
         .map_err(|error| RunError::Usage(error.to_string()))?;
     let status = match cli.command {
-        Command::Check(args) => prune(Mode::Check, args.run, DeleteChoices::default(), &arguments).await?,
+        Command::Check(args) => prune(args.run, None, &arguments).await?,
         Command::Delete(args) => {
-            let choices = DeleteChoices {
-                assume_read_only: args.assume_read_only,
-                ..DeleteChoices::default()
-            };
-            prune(Mode::Delete, args.run, choices, &arguments).await?
+            let choices = DeleteChoices::of(&args)?;
+            prune(args.run, Some(choices), &arguments).await?
         }
         _ => return Err(RunError::Usage("the demo knows check and delete".to_owned())),
     };

@@ -13,6 +13,7 @@ use crate::exit_status::ExitStatus;
 use crate::lock_registry::LockError;
 use crate::plan::PlanError;
 use crate::preflight::PreflightError;
+use crate::read_only::ReadOnlyError;
 use crate::registry_config::RegistryConfigError;
 use crate::seal::SealingError;
 
@@ -40,6 +41,19 @@ pub enum RunError {
     /// The registry cannot be owned.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The registry is not read-only.
+    #[error(transparent)]
+    ReadOnly(ReadOnlyError),
+    /// It could not be made to take writes again.
+    #[error(
+        "the registry is still read-only, or may be: {problem}. To switch it back, once that is repaired: hardprune read-write {storage}"
+    )]
+    ReadOnlyLeft {
+        /// Why.
+        problem: String,
+        /// The registry on a command line.
+        storage: String,
+    },
     /// A stage.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
@@ -84,6 +98,16 @@ pub enum RunError {
     },
 }
 
+impl From<ReadOnlyError> for RunError {
+    fn from(error: ReadOnlyError) -> Self {
+        match error {
+            ReadOnlyError::Stopped => DispatchError::Stopped.into(),
+            ReadOnlyError::Store(error) => error.into(),
+            error => Self::ReadOnly(error),
+        }
+    }
+}
+
 impl RunError {
     /// Whether the run was only stopped.
     #[must_use]
@@ -101,7 +125,9 @@ impl RunError {
             Self::Usage(_) | Self::NoSuchRun { .. } | Self::Output { .. } => ExitStatus::Usage,
             Self::RegistryConfig(error) if error.is_refusal() => ExitStatus::Refused,
             Self::RegistryConfig(_) => ExitStatus::Usage,
-            Self::Refused(_) | Self::Preflight(PreflightError::DatabaseInUse { .. }) => ExitStatus::Refused,
+            Self::Refused(_) | Self::ReadOnly(_) | Self::Preflight(PreflightError::DatabaseInUse { .. }) => {
+                ExitStatus::Refused
+            }
             Self::AfterDeletes(_) => ExitStatus::Stopped,
             Self::Lock(LockError::Held { .. } | LockError::Busy { .. }) => ExitStatus::Locked,
             Self::Lock(LockError::NotHonoured { .. }) => ExitStatus::Refused,

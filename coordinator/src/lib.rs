@@ -32,6 +32,7 @@ pub mod preflight;
 pub mod problems;
 pub mod progress;
 pub mod prune;
+pub mod read_only;
 pub mod registry_config;
 pub mod report;
 pub mod retention;
@@ -58,7 +59,7 @@ use hardprune_worker::logging;
 use crate::cli::{Cli, Command};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::run_record::Mode;
+use crate::read_only::read_write;
 
 /// Threads for work that blocks: reads of files, walks of folders.
 const BLOCKING_THREADS: usize = 64;
@@ -93,18 +94,12 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match cli.command {
-        Command::Check(args) => {
-            prune::prune(Mode::Check, args.run, prune::DeleteChoices::default(), &arguments).await
-        }
+        Command::Check(args) => prune::prune(args.run, None, &arguments).await,
         Command::Delete(args) => {
-            let choices = prune::DeleteChoices {
-                assume_read_only: args.assume_read_only,
-                plan: args.plan,
-                resume: args.resume,
-                cache: args.cache,
-            };
-            prune::prune(Mode::Delete, args.run, choices, &arguments).await
+            let choices = prune::DeleteChoices::of(&args)?;
+            prune::prune(args.run, Some(choices), &arguments).await
         }
+        Command::ReadWrite(args) => read_write::read_write(args).await,
         Command::Runs(args) => runs::runs(args).await,
         Command::Demo => demo::demo().await,
         Command::Completions { shell } => {

@@ -7,6 +7,7 @@
 
 mod error;
 mod nobody_at_work;
+mod owned;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ use tracing::{error, warn};
 
 pub use self::error::{LockError, TakeOver};
 pub use self::nobody_at_work::NobodyAtWork;
+pub use self::owned::Revoker;
+use self::owned::{Held, Owned, rewrite};
 use crate::metrics::CoordinatorMetrics;
 
 /// The file that a process holds an advisory lock on.
@@ -47,19 +50,10 @@ pub struct LockTerms {
     pub state: String,
 }
 
-#[derive(Debug)]
-struct Held {
-    document: LockDocument,
-    version: ObjectVersion,
-    /// Since when it has named no plan to carry out. `None` while it names one.
-    forbids_since: Option<Instant>,
-}
-
 /// The registry's lock, held.
 #[derive(Debug)]
 pub struct RegistryLock {
-    registry: Arc<dyn Store>,
-    held: Arc<Mutex<Held>>,
+    owned: Arc<Owned>,
     renewing: JoinHandle<()>,
     metrics: CoordinatorMetrics,
     state: String,
@@ -119,21 +113,17 @@ impl RegistryLock {
             }
             Err(error) => return Err(error.into()),
         };
-        let held = Arc::new(Mutex::new(Held {
+        let held = Mutex::new(Held {
             document,
             version,
             forbids_since: Some(clock::monotonic_now()),
-        }));
+            is_revoked: false,
+        });
+        let owned = Arc::new(Owned { registry, held });
         metrics.lock_renewed(asked, terms.lease);
-        let renewing = tokio::spawn(renew(
-            Arc::clone(&registry),
-            Arc::clone(&held),
-            metrics.clone(),
-            stop,
-        ));
+        let renewing = tokio::spawn(renew(Arc::clone(&owned), metrics.clone(), stop));
         let mut lock = Self {
-            registry,
-            held,
+            owned,
             renewing,
             metrics,
             state: terms.state,
@@ -141,7 +131,7 @@ impl RegistryLock {
             _advisory: advisory,
         };
         // Only now: until the lock was taken it could change.
-        match last_delete::read(&*lock.registry).await {
+        match last_delete::read(&*lock.owned.registry).await {
             Ok(noted) => lock.last_delete = noted,
             Err(error) => {
                 lock.give_back().await;
@@ -161,10 +151,10 @@ impl RegistryLock {
     ///
     /// # Errors
     ///
-    /// A lock that was lost, or a store that fails.
+    /// A lock that was lost or revoked, or a store that fails.
     pub async fn allow(&self, sealed_plan: Digest, stage: RemovalStage) -> Result<(), LockError> {
         let (epoch, allowed_before) = {
-            let document = &self.held.lock().await.document;
+            let document = &self.owned.held.lock().await.document;
             (document.epoch.clone(), document.sealed_plan.is_some())
         };
         if !allowed_before {
@@ -174,39 +164,52 @@ impl RegistryLock {
                 epoch,
                 state: self.state.clone(),
             };
-            last_delete::write(&*self.registry, &last, self.last_delete.as_ref()).await?;
+            last_delete::write(&*self.owned.registry, &last, self.last_delete.as_ref()).await?;
         }
-        let mut held = self.held.lock().await;
+        let mut held = self.owned.held.lock().await;
+        if held.is_revoked {
+            return Err(LockError::Revoked);
+        }
         held.document.sealed_plan = Some(sealed_plan);
         held.document.stage = Some(stage);
-        rewrite(&*self.registry, &mut held).await
+        rewrite(&*self.owned.registry, &mut held).await
     }
 
-    /// Takes the plan out of the lock: whoever looks there from now on deletes nothing. Returns since when that is so.
+    /// Takes the plan out of the lock, for good: whoever looks there from now on deletes nothing. Returns since when that is so.
     ///
     /// # Errors
     ///
     /// A lock that was lost, or a store that fails.
-    pub async fn forbid(&self) -> Result<Instant, LockError> {
-        let mut held = self.held.lock().await;
-        if let Some(since) = held.forbids_since {
-            return Ok(since);
-        }
-        held.document.sealed_plan = None;
-        rewrite(&*self.registry, &mut held).await?;
-        Ok(held.forbids_since.unwrap_or_else(clock::monotonic_now))
+    pub async fn revoke(&self) -> Result<Instant, LockError> {
+        self.owned.revoke().await
+    }
+
+    /// The right to do that, for who watches over the epoch.
+    #[must_use]
+    pub fn revoker(&self) -> Revoker {
+        Revoker(Arc::clone(&self.owned))
+    }
+
+    /// Makes sure that the lock is still ours, by renewing it.
+    ///
+    /// # Errors
+    ///
+    /// A lock that was lost, or a store that fails.
+    pub async fn make_sure(&self) -> Result<(), LockError> {
+        let mut held = self.owned.held.lock().await;
+        rewrite(&*self.owned.registry, &mut held).await
     }
 
     /// Gives the lock back, if it is still ours.
     pub async fn give_back(self) {
         self.renewing.abort();
         self.metrics.lock_given_back();
-        let mut held = self.held.lock().await;
+        let mut held = self.owned.held.lock().await;
         // Written once more, by compare-and-set: only who still owns it may remove it.
         held.document.sealed_plan = None;
-        let still_ours = rewrite(&*self.registry, &mut held).await;
+        let still_ours = rewrite(&*self.owned.registry, &mut held).await;
         let removed = match still_ours {
-            Ok(()) => remove_own(&*self.registry, LOCK_KEY).await,
+            Ok(()) => remove_own(&*self.owned.registry, LOCK_KEY).await,
             Err(error) => Err(error.to_string()),
         };
         if let Err(problem) = removed {
@@ -218,14 +221,10 @@ impl RegistryLock {
     }
 }
 
-async fn renew(
-    registry: Arc<dyn Store>,
-    held: Arc<Mutex<Held>>,
-    metrics: CoordinatorMetrics,
-    stop: CancellationToken,
-) {
+async fn renew(owned: Arc<Owned>, metrics: CoordinatorMetrics, stop: CancellationToken) {
+    let registry = &*owned.registry;
     let (lease, workers_elsewhere) = {
-        let document = &held.lock().await.document;
+        let document = &owned.held.lock().await.document;
         (document.lease(), document.workers_elsewhere)
     };
     let mut is_revoked = false;
@@ -233,15 +232,19 @@ async fn renew(
         tokio::select! {
             () = tokio::time::sleep(renew_every(lease)) => {}
             // Workers that cannot be told to halt read it here.
-            () = stop.cancelled(), if workers_elsewhere && !is_revoked => is_revoked = true,
+            () = stop.cancelled(), if workers_elsewhere && !is_revoked => {
+                is_revoked = true;
+                if let Err(problem) = owned.revoke().await {
+                    // The next renewal says so as well.
+                    warn!(%problem, "the lock could not be made to forbid deletes yet");
+                }
+                continue;
+            }
         }
-        let mut held = held.lock().await;
-        if is_revoked {
-            held.document.sealed_plan = None;
-        }
+        let mut held = owned.held.lock().await;
         let lapses = held.document.lapses();
         let asked = clock::monotonic_now();
-        match rewrite(&*registry, &mut held).await {
+        match rewrite(registry, &mut held).await {
             Ok(()) => metrics.lock_renewed(asked, lease),
             Err(
                 problem @ (LockError::Lapsed { .. } | LockError::Store(StoreError::ConditionNotMet { .. })),
@@ -261,39 +264,6 @@ async fn renew(
             }
         }
     }
-}
-
-async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), LockError> {
-    let mut document = held.document.clone();
-    document.renewed = registry.now().await?;
-    // R11: even if nobody took it since, somebody could have, and written.
-    if document.renewed >= held.document.lapses() {
-        return Err(LockError::Lapsed {
-            registry: registry.identity().to_owned(),
-            lapsed: held.document.lapses(),
-        });
-    }
-    let condition = PutCondition::IfUnchanged(held.version.clone());
-    let version = match write_lock(registry, &document, condition).await {
-        Ok(version) => version,
-        Err(error) => {
-            // Our own write may have happened without an answer: then the lock says exactly what we wrote.
-            match read_lock(registry).await {
-                Ok(Some((found, version))) if found == document => version,
-                _ => return Err(error.into()),
-            }
-        }
-    };
-    let forbids_since = match document.sealed_plan {
-        Some(_) => None,
-        None => held.forbids_since.or_else(|| Some(clock::monotonic_now())),
-    };
-    *held = Held {
-        document,
-        version,
-        forbids_since,
-    };
-    Ok(())
 }
 
 async fn read_lock(registry: &dyn Store) -> Result<Option<(LockDocument, ObjectVersion)>, LockError> {

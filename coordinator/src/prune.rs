@@ -12,7 +12,7 @@ use hardprune_worker::process::{place, stop_on_signal};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{OutputFormat, Resume, RunArgs};
+use crate::cli::{DeleteArgs, OutputFormat, Resume, RunArgs};
 use crate::deadline::zoned_now;
 use crate::descriptor_cache::{Cache, CacheArgs};
 use crate::error::RunError;
@@ -21,6 +21,7 @@ use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
+use crate::read_only::ReadOnly;
 use crate::registry_config::RegistryStorage;
 use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
@@ -37,10 +38,10 @@ const CLOUD_READS_IN_FLIGHT: usize = 32;
 const FOLDER_READS_IN_FLIGHT: usize = 8;
 
 /// What only `delete` is told.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct DeleteChoices {
-    /// The user asserts that nothing writes to the registry.
-    pub assume_read_only: bool,
+    /// How it is known that nothing writes to the registry.
+    pub read_only: ReadOnly,
     /// The check whose plan is carried out.
     pub plan: Option<RunId>,
     /// The run to continue.
@@ -49,25 +50,37 @@ pub struct DeleteChoices {
     pub cache: CacheArgs,
 }
 
-/// Checks or deletes. `arguments` are those of the command line, for the command that a check proposes.
+impl DeleteChoices {
+    /// Takes them from the command line.
+    ///
+    /// # Errors
+    ///
+    /// A delete that insists on read-only mode, and options that cannot be used.
+    pub fn of(args: &DeleteArgs) -> Result<Self, RunError> {
+        Ok(Self {
+            read_only: ReadOnly::of(&args.read_only)?,
+            plan: args.plan,
+            resume: args.resume,
+            cache: args.cache.clone(),
+        })
+    }
+}
+
+/// Checks, or deletes where it is told what only that is told. `arguments` are those of the command line, for the command that a check proposes.
 ///
 /// # Errors
 ///
 /// What ended the run before it deleted anything.
 pub async fn prune(
-    mode: Mode,
     args: RunArgs,
-    choices: DeleteChoices,
+    choices: Option<DeleteChoices>,
     arguments: &[String],
 ) -> Result<ExitStatus, RunError> {
-    if mode == Mode::Delete && !choices.assume_read_only {
-        return Err(RunError::Refused(
-            "a blob that is pushed while orphans are deleted can be lost, so nothing may write to the registry meanwhile. \
-             Stop it or put it in read-only mode (REGISTRY_STORAGE_MAINTENANCE_READONLY={\"enabled\":true}, then restart it), \
-             and say so with --assume-read-only; hardprune cannot prove it yet"
-                .to_owned(),
-        ));
-    }
+    let mode = if choices.is_some() {
+        Mode::Delete
+    } else {
+        Mode::Check
+    };
     let outputs = Outputs {
         candidates: args.candidates.clone(),
         removals: args.removals.clone(),
@@ -84,9 +97,9 @@ pub async fn prune(
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
     let concurrency = args.registry.concurrency;
-    let cache = match mode {
-        Mode::Check => Cache::None,
-        Mode::Delete => Cache::of(&choices.cache, named.config.as_ref())?,
+    let cache = match &choices {
+        None => Cache::None,
+        Some(choices) => Cache::of(&choices.cache, named.config.as_ref())?,
     };
     cache.refuse_unreachable().await?;
     let elsewhere = elsewhere(mode, &args).await?;
@@ -99,9 +112,13 @@ pub async fn prune(
         (None, Mode::Delete) => named.open_state()?,
     };
 
-    let mut record = match choices.resume {
+    let (resume, plan, read_only) = match choices {
+        Some(choices) => (choices.resume, choices.plan, Some(choices.read_only)),
+        None => (None, None, None),
+    };
+    let mut record = match resume {
         Some(resume) => resumed_record(&state, &*registry, resume).await?,
-        None => new_record(mode, &args, choices.plan, &*registry).await?,
+        None => new_record(mode, &args, plan, &*registry).await?,
     };
     match &args.registry.state {
         Some(name) => note_where(record.run, &StorageLocation::parse(name)?.display()).await,
@@ -124,6 +141,7 @@ pub async fn prune(
         state,
         record,
         elsewhere,
+        read_only,
         lease: args.lease,
         deadline,
         reviewed,

@@ -16,6 +16,7 @@ use crate::garbage::Garbage;
 use crate::guards::Refusal;
 use crate::human;
 pub use crate::problems::Problems;
+use crate::read_only::Basis;
 use crate::run_record::{Mode, RunOptions, RunRecord};
 use crate::tenants::TenantShare;
 
@@ -136,6 +137,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// How it is known that nothing was written meanwhile.
     pub read_only: String,
+    /// By what: replicas that were asked, what switched the registry.
+    #[serde(default)]
+    pub read_only_by: Vec<String>,
     /// Where references came from.
     pub sources: Vec<String>,
     /// By what options.
@@ -193,6 +197,8 @@ impl Report {
     /// An empty report of a run.
     #[must_use]
     pub fn new(record: &RunRecord, outcome: Outcome, finished: Timestamp) -> Self {
+        let epochs = record.epochs.iter().filter_map(|epoch| epoch.read_only.as_ref());
+        let read_only = Basis::of_all(epochs).unwrap_or_else(Basis::assumed);
         Self {
             version: 1,
             tool: concat!("hardprune ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -201,7 +207,8 @@ impl Report {
             registry: record.registry.clone(),
             mode: record.mode,
             outcome,
-            read_only: "assumed".to_owned(),
+            read_only: read_only.how.as_str().to_owned(),
+            read_only_by: read_only.by,
             sources: vec!["storage".to_owned()],
             options: record.options.clone(),
             cutoff: None,

@@ -1,5 +1,7 @@
 //! A run, from its stores to its report: mark, seal, plan, and for `delete` unlink, sweep, settle.
 
+mod read_only_mode;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +35,7 @@ use crate::metrics::Stage;
 use crate::outputs::Outputs;
 use crate::planned::Planned;
 use crate::progress::Progress;
+use crate::read_only::ReadOnly;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
@@ -55,6 +58,8 @@ pub struct Run {
     pub record: RunRecord,
     /// The workers of other processes that do its tasks. `None`: this process does them.
     pub elsewhere: Option<Elsewhere>,
+    /// How it is known that nothing writes to the registry. `None`: a check.
+    pub read_only: Option<ReadOnly>,
     /// How long the registry's lock is good for without being renewed.
     pub lease: Duration,
     /// When it stops.
@@ -124,6 +129,7 @@ impl Run {
         let began = clock::monotonic_now();
         let now = self.registry.now().await?;
         let epoch = self.record.begin_epoch(now);
+        self.note_basis();
         let lock = match self.record.mode {
             Mode::Check => None,
             Mode::Delete => {
@@ -138,7 +144,15 @@ impl Run {
             }
         };
         let result = self.epoch(&epoch, lock.as_ref(), began).await;
+        let mut result = result;
         if let Some(lock) = lock {
+            // The last attempt at a delete has ended. While the lock is held nobody else begins.
+            if let Some(Err(error)) = self.restore_read_write(&lock).await {
+                self.progress.say(&error.to_string());
+                if let Ok(ended) = &mut result {
+                    ended.status = ended.status.at_best_partly();
+                }
+            }
             lock.give_back().await;
         }
         if self.record.deletes_begun() {
@@ -189,7 +203,8 @@ impl Run {
         }
         if let Some(lock) = lock {
             // As long as what it left open is there, or gone by it: after this run nobody could tell.
-            settle::settle_last_delete(self, lock.last_delete()).await;
+            settle::settle_last_delete(&self.registry, &self.state, self.record.run, lock.last_delete())
+                .await;
         }
         Transport::open(self, epoch).await
     }
@@ -236,6 +251,7 @@ impl Run {
             .guards
             .extend(guards::compare_clocks(&*self.registry, &self.guards.limits).await?);
         guards::heed(self.record.mode, &found.guards, "", &self.progress)?;
+        self.establish_read_only(epoch, lock).await?;
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
@@ -247,6 +263,7 @@ impl Run {
             "repositories are marked"
         );
         failpoint::here("after-mark").await;
+        self.prove_read_only_again().await?;
         self.refuse_untagged(&marked)?;
         self.refuse_versioned()?;
 
@@ -272,6 +289,7 @@ impl Run {
         let document = sealed_mark.document();
         info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
         failpoint::here("after-seal").await;
+        self.prove_read_only_again().await?;
         let sealed_mark = found.mark.insert(sealed_mark);
 
         let stage = clock::monotonic_now();
@@ -311,6 +329,7 @@ impl Run {
         if old_multipart.is_some() {
             self.progress.say(&format!("will abort {}", multipart.describe()));
         }
+        self.prove_read_only_again().await?;
         if self.stop.is_cancelled() {
             return Err(crate::dispatch::DispatchError::Stopped.into());
         }
@@ -342,6 +361,7 @@ impl Run {
         failpoint::here("after-unlink").await;
         if unlinked.complete {
             // A link that cannot go holds no blob back: it leads nowhere then, and the next run sees it again.
+            self.prove_read_only_again().await?;
             lock.allow(sealed, RemovalStage::Links).await?;
             let links = dangling.carry_out(dispatcher, &self.progress).await?;
             found.problems.extend(links.problems);
@@ -351,6 +371,7 @@ impl Run {
                 clearer.carried_out(&plan.dangling);
             }
             failpoint::here("after-dangling").await;
+            self.prove_read_only_again().await?;
             lock.allow(sealed, RemovalStage::Sweep).await?;
             let stage = clock::monotonic_now();
             let swept = sweep(dispatcher, sealed_plan, &self.progress, clearer.as_ref()).await?;
@@ -451,6 +472,7 @@ impl Run {
         } else {
             None
         };
+        let result = self.held_throughout(result).await;
         let (outcome, mut status) = match (&result, &settled) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
             (Ok(()), Some(settled)) => judge(settled, &found, self.stop.is_cancelled()),

@@ -10,6 +10,8 @@ use hardprune_common::store::RequestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::read_only::Basis;
+
 /// What a run is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +74,9 @@ pub struct EpochRecord {
     /// Workers of other processes that reported a task. 0: this process did all of them.
     #[serde(default)]
     pub workers: u64,
+    /// How it is known that nothing was written meanwhile. `None` in a check.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub read_only: Option<Basis>,
 }
 
 /// What a run is.
@@ -134,6 +139,7 @@ impl RunRecord {
             deletes_begun: false,
             requests,
             workers: 0,
+            read_only: None,
         });
         self.epoch()
     }

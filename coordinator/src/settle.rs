@@ -8,8 +8,10 @@ use futures::stream::{self, StreamExt};
 use hardprune_common::failpoint;
 use hardprune_common::last_delete::{LAST_DELETE_KEY, LastDelete, Noted};
 use hardprune_common::problem::Problem;
+use hardprune_common::run::RunId;
 use hardprune_common::seal::{MarkDocument, SealedMark, SealedPlan};
 use hardprune_common::state::{StateError, StateStore, run_folder};
+use hardprune_common::store::Store;
 use tracing::{info, warn};
 
 use crate::accounts::{self, Accounts};
@@ -92,9 +94,15 @@ async fn clear_cache(run: &Run) -> Option<String> {
     ))
 }
 
-/// Settles what the run left open that was last allowed to delete, wherever its books are, with the lock in hand: what is absent
+/// Settles what the run left open that was last allowed to delete, unless it is this `run`, wherever its books are (`state` is
+/// looked at first), with the lock in hand: what is absent
 /// it has freed (R5). It has done so for the run before it, so there is no other. A failure is no failure of this run.
-pub async fn settle_last_delete(run: &Run, noted: Option<&Noted>) {
+pub async fn settle_last_delete(
+    registry: &Arc<dyn Store>,
+    state: &StateStore,
+    run: RunId,
+    noted: Option<&Noted>,
+) {
     let Some(noted) = noted else { return };
     let Some(last) = &noted.last else {
         warn!(
@@ -102,10 +110,10 @@ pub async fn settle_last_delete(run: &Run, noted: Option<&Noted>) {
         );
         return;
     };
-    if last.epoch.run == run.record.run {
+    if last.epoch.run == run {
         return;
     }
-    if let Err(error) = try_to_settle_last_delete(run, last).await {
+    if let Err(error) = try_to_settle_last_delete(registry, state, last).await {
         warn!(
             run = %last.epoch.run, state = last.state, %error,
             "the books of the run that deleted last cannot be closed: if it died, what of its open batches is gone counts for nobody"
@@ -113,23 +121,27 @@ pub async fn settle_last_delete(run: &Run, noted: Option<&Noted>) {
     }
 }
 
-async fn try_to_settle_last_delete(run: &Run, last: &LastDelete) -> Result<(), RunError> {
-    let state = if last.state == run.state.identity() {
-        run.state.clone()
-    } else if last.state == run.registry.identity() {
-        StateStore::new(Arc::clone(&run.registry))
+async fn try_to_settle_last_delete(
+    registry: &Arc<dyn Store>,
+    state: &StateStore,
+    last: &LastDelete,
+) -> Result<(), RunError> {
+    let state = if last.state == state.identity() {
+        state.clone()
+    } else if last.state == registry.identity() {
+        StateStore::new(Arc::clone(registry))
     } else {
         state_of(&last.state)?
     };
     let record = load_record(&state, last.epoch.run).await?;
-    if record.registry != run.registry.identity() {
+    if record.registry != registry.identity() {
         // A copy of a registry names who deleted on the original.
         return Err(RunError::Usage(format!("it is on {}", record.registry)));
     }
     if record.ended {
         return Ok(());
     }
-    let settled = settle_open_batches(&*run.registry, &state, &record).await?;
+    let settled = settle_open_batches(&**registry, &state, &record).await?;
     info!(run = %record.run, settled.batches, "open batches of the run that deleted last are settled");
     Ok(())
 }

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Waits until no request of an epoch's tasks can be under way any more.
 pub async fn wait_for_silence(lock: &RegistryLock, lease: Duration, state: &StateStore, epoch: &Epoch) {
-    let forbidden = match lock.forbid().await {
+    let forbidden = match lock.revoke().await {
         Ok(since) => since,
         Err(error) => {
             // Every request ends before the lease does that it was permitted under.

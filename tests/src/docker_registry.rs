@@ -108,6 +108,18 @@ impl DockerRegistry {
         Self::start(config).await
     }
 
+    /// Ends it. It answers no more when this returns.
+    ///
+    /// # Errors
+    ///
+    /// A process that cannot be waited for.
+    pub fn end(&mut self) -> Result<()> {
+        // One that has ended by itself cannot be killed.
+        let _ = self.child.kill();
+        self.child.wait().context("waiting for the registry's end")?;
+        Ok(())
+    }
+
     /// `http://127.0.0.1:<port>`, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
@@ -137,8 +149,7 @@ impl DockerRegistry {
 impl Drop for DockerRegistry {
     fn drop(&mut self) {
         // Every write that it confirmed is on disk already; nothing is lost by not asking politely.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.end();
     }
 }
 

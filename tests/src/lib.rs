@@ -19,6 +19,7 @@ pub mod push;
 pub mod redis_server;
 pub mod s3_server;
 pub mod scene;
+pub mod scripted_http;
 pub mod storage_writer;
 pub mod tcp_proxy;
 pub mod truth;

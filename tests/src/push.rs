@@ -29,6 +29,14 @@ impl Pusher {
         }
     }
 
+    /// Pushes to whatever registry answers at an address.
+    pub fn at(registry: &DockerRegistry, url: &str) -> Self {
+        Self {
+            client: registry.client().clone(),
+            url: url.to_owned(),
+        }
+    }
+
     /// Pushes a blob in one request after the one that starts the upload.
     pub async fn blob(&self, repository: &str, blob: &Content) -> Result<()> {
         let upload = self.start_upload(repository).await?;

@@ -17,7 +17,7 @@ pub struct TcpProxy {
 
 #[derive(Debug)]
 struct Shared {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     is_cut: AtomicBool,
     is_over: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
@@ -33,7 +33,7 @@ impl TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").context("a port for the proxy")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            server,
+            server: Mutex::new(server),
             is_cut: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             connections: Mutex::default(),
@@ -57,6 +57,12 @@ impl TcpProxy {
         self.address
     }
 
+    /// Connects to another server from now on, and cuts the connections there are.
+    pub fn turn_to(&self, server: SocketAddr) {
+        *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.shared.close();
+    }
+
     /// Cuts all connections, and lets none be made.
     pub fn cut(&self) {
         self.shared.is_cut.store(true, Ordering::SeqCst);
@@ -74,7 +80,8 @@ impl Shared {
         if self.is_cut.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let server = TcpStream::connect(self.server)?;
+        let address = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = TcpStream::connect(address)?;
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for (from, to) in [(&client, &server), (&server, &client)] {
             connections.push(from.try_clone()?);

@@ -37,6 +37,7 @@ mod tests;
 mod write_object;
 mod xml_document;
 
+pub use http_client::{HttpSettings, is_loopback, parse_endpoint};
 pub(crate) use open_azure::{AzureConfig, open_azure};
 pub(crate) use open_gcs::{GcsConfig, open_gcs};
 pub(crate) use open_s3::{S3Config, open_s3};

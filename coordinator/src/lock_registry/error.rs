@@ -60,6 +60,9 @@ pub enum LockError {
         /// When.
         lapsed: Timestamp,
     },
+    /// The epoch is over, whoever still holds the lock for it.
+    #[error("the right to delete was withdrawn for this epoch; what it had sealed deletes nothing more")]
+    Revoked,
     /// The store failed.
     #[error("the registry cannot be locked: {0}")]
     Store(#[from] StoreError),

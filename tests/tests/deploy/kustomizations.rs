@@ -82,7 +82,7 @@ fn check(folder: &str) -> Result<()> {
 #[test]
 fn what_is_named_is_there_and_what_is_there_is_named() {
     let folders = folders().unwrap();
-    assert_eq!(folders.len(), 4);
+    assert_eq!(folders.len(), 5);
     for folder in folders {
         let checked = check(&folder);
         assert!(checked.is_ok(), "{folder}: {checked:?}");

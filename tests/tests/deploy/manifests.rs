@@ -6,6 +6,7 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -64,6 +65,8 @@ fn check(value: &Value) -> Result<()> {
         ("apps/v1", "Deployment") => strictly::<Deployment>(value).map(drop),
         ("batch/v1", "CronJob") => strictly::<CronJob>(value).map(drop),
         ("policy/v1", "PodDisruptionBudget") => strictly::<PodDisruptionBudget>(value).map(drop),
+        ("rbac.authorization.k8s.io/v1", "Role") => strictly::<Role>(value).map(drop),
+        ("rbac.authorization.k8s.io/v1", "RoleBinding") => strictly::<RoleBinding>(value).map(drop),
         ("networking.k8s.io/v1", "NetworkPolicy") => strictly::<NetworkPolicy>(value).map(drop),
         ("keda.sh/v1alpha1", "ScaledObject") => scaled_object(value),
         ("monitoring.coreos.com/v1", "PodMonitor") => pod_monitor(value),

@@ -1,5 +1,5 @@
-//! The HTTP client below the connector: no hidden retries and no redirects, because either would send a delete a
-//! second time (R10). What hyper sends again by itself is only a request of which it wrote no byte.
+//! The HTTP client below the connector, and of whoever else asks a server: no hidden retries and no redirects, because either
+//! would send a delete a second time (R10). What hyper sends again by itself is only a request of which it wrote no byte.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,24 +16,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const USER_AGENT: &str = concat!("hardprune/", env!("CARGO_PKG_VERSION"));
 
-/// How to reach a store.
+/// How to reach a server.
 #[derive(Debug, Clone, Default)]
-pub(super) struct HttpSettings {
+pub struct HttpSettings {
     /// Files of certificates (PEM) to trust besides the system's.
     pub ca_files: Vec<PathBuf>,
     /// Whether any certificate will do.
     pub skip_verify: bool,
     /// Whether a proxy of the environment is passed by.
     pub no_proxy: bool,
-    /// Whether the store is spoken to in the clear. A container without certificates can do that.
+    /// Whether the server is spoken to in the clear. A container without certificates can do that.
     pub plain: bool,
     /// Connections to keep.
     pub concurrency: usize,
 }
 
 impl HttpSettings {
-    /// The same settings for a store at `url`.
-    pub fn for_store(&self, url: &Url, concurrency: usize) -> Self {
+    /// The same settings for a server at `url`.
+    #[must_use]
+    pub fn for_server(&self, url: &Url, concurrency: usize) -> Self {
         Self {
             no_proxy: is_loopback(url),
             plain: url.scheme() == "http",
@@ -43,7 +44,7 @@ impl HttpSettings {
     }
 
     /// Takes a setting that is about the way to the store, and says whether it did.
-    pub fn take(&mut self, name: &str, value: &str) -> bool {
+    pub(super) fn take(&mut self, name: &str, value: &str) -> bool {
         match name {
             "ca_certificate" if value.is_empty() => {}
             "ca_certificate" => self.ca_files.push(PathBuf::from(value)),
@@ -57,8 +58,17 @@ impl HttpSettings {
     ///
     /// # Errors
     ///
+    /// As [`HttpSettings::plain_client`].
+    pub(super) fn client(&self) -> Result<HttpClient, String> {
+        self.plain_client().map(HttpClient::new)
+    }
+
+    /// Builds a client.
+    ///
+    /// # Errors
+    ///
     /// A certificate file that cannot be read, or a machine without any certificates.
-    pub fn client(&self) -> Result<HttpClient, String> {
+    pub fn plain_client(&self) -> Result<reqwest::Client, String> {
         let mut certificates = Vec::new();
         for file in &self.ca_files {
             let pem = read_certificates(file)?;
@@ -83,13 +93,12 @@ impl HttpSettings {
         if self.no_proxy {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|error| {
+        builder.build().map_err(|error| {
             format!(
                 "no HTTP client can be made ({}); is the package ca-certificates installed?",
                 super::answers::describe(&error)
             )
-        })?;
-        Ok(HttpClient::new(client))
+        })
     }
 
     /// The same for the requests that `object_store` makes to get credentials, none of them if the
@@ -98,7 +107,7 @@ impl HttpSettings {
     /// # Errors
     ///
     /// A certificate file that cannot be read.
-    pub fn credential_options(&self, fixed: bool) -> Result<ClientOptions, String> {
+    pub(super) fn credential_options(&self, fixed: bool) -> Result<ClientOptions, String> {
         let mut options = ClientOptions::new()
             .with_allow_http(true)
             .with_no_system_certificates(fixed);
@@ -129,7 +138,8 @@ fn read_certificates(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Whether the address is on this machine, where no proxy belongs in between.
-pub(super) fn is_loopback(url: &Url) -> bool {
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -143,7 +153,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 /// # Errors
 ///
 /// What is wrong with it; the text itself is not quoted where it may hold a secret.
-pub(super) fn parse_endpoint(text: &str) -> Result<Url, String> {
+pub fn parse_endpoint(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| {
         format!("the endpoint is no address ({error}); write http://host:port or https://host")
     })?;

@@ -112,7 +112,7 @@ pub(crate) fn open_azure(
     config: &AzureConfig,
     options: &OpenOptions,
 ) -> Result<CloudStore, String> {
-    let http = config.http.for_store(&config.server, options.concurrency);
+    let http = config.http.for_server(&config.server, options.concurrency);
     let anonymous = config
         .values
         .get(&AzureConfigKey::SkipSignature)

@@ -106,7 +106,7 @@ pub(crate) fn open_gcs(
     config: &GcsConfig,
     options: &OpenOptions,
 ) -> Result<CloudStore, String> {
-    let http = config.http.for_store(&config.server, options.concurrency);
+    let http = config.http.for_server(&config.server, options.concurrency);
     let anonymous = config
         .values
         .get(&GoogleConfigKey::SkipSignature)

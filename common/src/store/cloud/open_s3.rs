@@ -141,7 +141,7 @@ pub(crate) fn open_s3(
     let place_url = config.place_url(bucket);
     let parsed = Url::parse(&place_url)
         .map_err(|error| format!("the bucket {bucket:?} makes no valid address ({error})"))?;
-    let http = config.http.for_store(&parsed, options.concurrency);
+    let http = config.http.for_server(&parsed, options.concurrency);
     let has = |key| config.values.contains_key(&key);
     let has_both_keys = has(AmazonS3ConfigKey::AccessKeyId) == has(AmazonS3ConfigKey::SecretAccessKey);
     if !has_both_keys && !config.flag(AmazonS3ConfigKey::SkipSignature) {

@@ -1,0 +1,300 @@
+//! Read-only mode: brought about, proved, held, and ended again (R11).
+//!
+//! It is in force before the first listing of a mark, and until the last attempt at a delete has ended. What a run was told
+//! about that comes in as [`ReadOnlyArgs`]; what is known goes out as a [`Basis`], into the report.
+
+mod answer;
+pub mod args;
+mod basis;
+mod credentials;
+mod drain;
+pub mod error;
+mod hold;
+mod probe;
+pub mod read_write;
+mod record;
+mod switch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hardprune_common::clock;
+use hardprune_common::failpoint;
+use hardprune_common::run::Epoch;
+use hardprune_common::store::Store;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use self::args::ReadOnlyArgs;
+pub use self::basis::{Basis, How};
+pub use self::error::ReadOnlyError;
+pub use self::record::READ_ONLY_KEY;
+
+use self::hold::Hold;
+use self::probe::Probe;
+use self::switch::{Switch, SwitchError};
+use crate::error::RunError;
+use crate::lock_registry::RegistryLock;
+use crate::open_stores::storage_of;
+use crate::progress::Progress;
+
+/// Uploads are looked at as often, unless read-only mode is proved more often.
+const LOOK_AT_UPLOADS_EVERY: Duration = Duration::from_secs(5);
+
+/// What a run was told about read-only mode, and how far that is.
+#[derive(Debug)]
+pub struct ReadOnly {
+    is_assumed: bool,
+    probe: Option<Arc<Probe>>,
+    probe_every: Duration,
+    switch: Option<Switch>,
+    switch_timeout: Duration,
+    drain_uploads: Duration,
+    hold: Option<Hold>,
+    /// Whether the registry was switched, or may have been, and is to be switched back.
+    is_switched: bool,
+    basis: Basis,
+}
+
+impl ReadOnly {
+    /// Takes what a `delete` was told.
+    ///
+    /// # Errors
+    ///
+    /// Nothing that was told, and options that cannot be used.
+    pub fn of(args: &ReadOnlyArgs) -> Result<Self, RunError> {
+        let probe = Probe::of(&args.probe)?.map(Arc::new);
+        let switch = Switch::of(&args.switch, args.read_only_command.as_deref())?;
+        if !args.assume_read_only && probe.is_none() && switch.is_none() {
+            return Err(RunError::Refused(
+                "a blob that is pushed while orphans are deleted can be lost, so nothing may write to the registry meanwhile. \
+                 Put it in read-only mode (REGISTRY_STORAGE_MAINTENANCE_READONLY={\"enabled\":true}, then restart it) and have \
+                 that proved with --registry-url; or have it switched with --read-only-via or --read-only-command; or stop it, \
+                 and say so with --assume-read-only"
+                    .to_owned(),
+            ));
+        }
+        let is_only_assumed = probe.is_none() && switch.is_none();
+        Ok(Self {
+            is_assumed: args.assume_read_only,
+            probe,
+            probe_every: args.probe.probe_every,
+            switch,
+            switch_timeout: args.switch.read_only_timeout,
+            drain_uploads: args.drain_uploads,
+            hold: None,
+            is_switched: false,
+            basis: if is_only_assumed {
+                Basis::assumed()
+            } else {
+                Basis::unproved()
+            },
+        })
+    }
+
+    /// What is known by now.
+    #[must_use]
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// Has the registry read-only, as far as that is its part, and holds the epoch to it from then on.
+    ///
+    /// # Errors
+    ///
+    /// A registry that is not read-only, or could not be switched: [`ReadOnly::restore`] puts back what was done.
+    pub async fn establish(
+        &mut self,
+        registry: &dyn Store,
+        epoch: &Epoch,
+        lock: &RegistryLock,
+        stop: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<(), ReadOnlyError> {
+        self.switch(registry, epoch, stop, progress).await?;
+        if self.probe.is_none() && self.switch.is_none() {
+            return Ok(());
+        }
+        self.wait_until_proved(stop).await?;
+        let since = registry.now().await?;
+        self.drain(registry, since, stop, progress).await?;
+        self.basis = self.reached();
+        progress.say(&format!("read-only mode: {}", self.basis));
+        if let Some(probe) = &self.probe {
+            // What was drained took its time.
+            probe.prove().await?;
+            let revoker = lock.revoker();
+            self.hold = Some(Hold::begin(
+                Arc::clone(probe),
+                self.probe_every,
+                revoker,
+                stop.clone(),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn switch(
+        &mut self,
+        registry: &dyn Store,
+        epoch: &Epoch,
+        stop: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<(), ReadOnlyError> {
+        let before = record::read(registry).await?;
+        let Some(switch) = &self.switch else {
+            if let Some(before) = before {
+                progress.say(&format!(
+                    "the registry was switched to read-only by {} at {} and not switched back; when it may take writes again: \
+                     hardprune read-write {}",
+                    before.by,
+                    before.since,
+                    storage_of(registry.identity())
+                ));
+            }
+            return Ok(());
+        };
+        match before {
+            Some(before) if before.by != switch.name() => {
+                return Err(ReadOnlyError::SwitchedBefore {
+                    registry: registry.identity().to_owned(),
+                    by: before.by,
+                    since: before.since,
+                    storage: storage_of(registry.identity()).to_owned(),
+                });
+            }
+            // A run that died has switched it, or was about to.
+            Some(_) => {}
+            None => record::write(registry, epoch, switch.name(), switch.container()).await?,
+        }
+        failpoint::here("read-only-noted").await;
+        self.is_switched = true;
+        progress.say(&format!("switches the registry to read-only: {}", switch.name()));
+        let switched = switch.to_read_only(stop).await;
+        failpoint::here("read-only-switched").await;
+        switched.map_err(stopped)
+    }
+
+    /// A registry that was switched a moment ago may take a while until all replicas show it.
+    async fn wait_until_proved(&self, stop: &CancellationToken) -> Result<(), ReadOnlyError> {
+        let Some(probe) = &self.probe else {
+            return Ok(());
+        };
+        let until = clock::monotonic_now() + self.switch_timeout;
+        loop {
+            let Err(error) = probe.prove().await else {
+                return Ok(());
+            };
+            if self.switch.is_none() || clock::monotonic_now() >= until {
+                return Err(error);
+            }
+            info!(%error, "read-only mode does not hold yet");
+            tokio::select! {
+                () = tokio::time::sleep(self.look_every()) => {}
+                () = stop.cancelled() => return Err(ReadOnlyError::Stopped),
+            }
+        }
+    }
+
+    async fn drain(
+        &self,
+        registry: &dyn Store,
+        since: Timestamp,
+        stop: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<(), ReadOnlyError> {
+        progress.say("waits for uploads in flight");
+        drain::drain(registry, since, self.drain_uploads, self.look_every(), stop).await
+    }
+
+    fn look_every(&self) -> Duration {
+        LOOK_AT_UPLOADS_EVERY.min(self.probe_every)
+    }
+
+    fn reached(&self) -> Basis {
+        let how = match (&self.probe, &self.switch) {
+            (Some(_), _) => How::Proved,
+            (None, Some(Switch::Cluster(_))) => How::Managed,
+            (None, Some(Switch::Commands(_))) => How::Commanded,
+            (None, None) if self.is_assumed => How::Assumed,
+            (None, None) => How::Unproved,
+        };
+        let replicas = self.probe.iter().flat_map(|probe| probe.replicas());
+        let by = replicas
+            .map(str::to_owned)
+            .chain(self.switch.as_ref().map(Switch::name))
+            .collect();
+        Basis { how, by }
+    }
+
+    /// Proves read-only mode once more, where it can be proved: between stages, and at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnlyError::Lost`]: the epoch is over.
+    pub async fn prove_again(&mut self) -> Result<(), ReadOnlyError> {
+        let (Some(hold), Some(probe)) = (&self.hold, &self.probe) else {
+            return Ok(());
+        };
+        let lost = match hold.take_lost() {
+            Some(lost) => Some(lost),
+            None => probe.prove().await.err(),
+        };
+        match lost {
+            None => Ok(()),
+            Some(lost) => {
+                self.basis.how = How::Lost;
+                Err(ReadOnlyError::Lost(Box::new(lost)))
+            }
+        }
+    }
+
+    /// What was seen when read-only mode was lost meanwhile, where it was.
+    pub fn take_lost(&mut self) -> Option<ReadOnlyError> {
+        let lost = self.hold.as_ref()?.take_lost()?;
+        self.basis.how = How::Lost;
+        Some(ReadOnlyError::Lost(Box::new(lost)))
+    }
+
+    /// Lets the registry take writes again, where it was switched. The caller has made sure that every attempt at a delete has
+    /// ended; the lock must still be held, or another may be deleting.
+    ///
+    /// # Errors
+    ///
+    /// A registry that is still read-only, or may be.
+    pub async fn restore(&mut self, registry: &dyn Store, lock: &RegistryLock) -> Result<(), RunError> {
+        self.hold = None;
+        let Some(switch) = self.switch.as_ref().filter(|_| self.is_switched) else {
+            return Ok(());
+        };
+        let still = |problem: String| RunError::ReadOnlyLeft {
+            problem,
+            storage: storage_of(registry.identity()).to_owned(),
+        };
+        lock.make_sure().await.map_err(|error| still(error.to_string()))?;
+        to_read_write(registry, switch).await.map_err(still)?;
+        self.is_switched = false;
+        Ok(())
+    }
+}
+
+/// Switches a registry back. Whoever calls owns its lock.
+async fn to_read_write(registry: &dyn Store, switch: &Switch) -> Result<(), String> {
+    before_read_write().await;
+    switch.to_read_write().await.map_err(|error| error.to_string())?;
+    failpoint::here("read-write-switched").await;
+    record::remove(registry).await
+}
+
+/// The moment before a registry takes writes again, whoever lets it: until here its caches must have forgotten what is gone.
+async fn before_read_write() {
+    failpoint::here("before-read-write").await;
+}
+
+fn stopped(error: SwitchError) -> ReadOnlyError {
+    match error {
+        SwitchError::Stopped => ReadOnlyError::Stopped,
+        error => error.into(),
+    }
+}

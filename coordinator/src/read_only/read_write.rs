@@ -1,0 +1,88 @@
+//! `hardprune read-write`: lets a registry take writes again that a run had switched to read-only and then died.
+//!
+//! It takes the registry's lock to know that nobody deletes any more: either nobody holds it, or its lease and the requests
+//! that were sent under it have passed (R11).
+
+use std::sync::Arc;
+
+use clap::Args;
+use hardprune_common::lock::LEASE;
+use hardprune_common::run::{Epoch, RunId};
+use hardprune_worker::process::stop_on_signal;
+
+use super::switch::Switch;
+use super::{args::SwitchArgs, record, to_read_write};
+use crate::cli::RegistryArgs;
+use crate::error::RunError;
+use crate::exit_status::ExitStatus;
+use crate::lock_registry::{LockTerms, RegistryLock};
+use crate::open_stores::{NamedRegistry, named_state, storage_of};
+use crate::print;
+use crate::serve_metrics::Metrics;
+use crate::settle::settle_last_delete;
+
+/// Arguments of `read-write`.
+#[derive(Debug, Clone, Args)]
+pub struct ReadWriteArgs {
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// How it is switched back, where its record does not say.
+    #[command(flatten)]
+    pub switch: SwitchArgs,
+}
+
+/// Switches a registry back, if a run has left it switched.
+///
+/// # Errors
+///
+/// A run that may still be deleting, and what cannot be switched back.
+pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
+    let named = NamedRegistry::of(&args.registry)?;
+    let registry = named.open()?;
+    let Some(record) = record::read(&*registry).await? else {
+        print(&format!(
+            "{} is not noted as switched to read-only by hardprune; there is nothing to switch back\n",
+            registry.identity()
+        ))?;
+        return Ok(ExitStatus::Done);
+    };
+    let switch = Switch::back(&record, &args.switch)?;
+    let state = match &args.registry.state {
+        Some(name) => named_state(name, &named.options)?,
+        None => named.open_state()?,
+    };
+    let stop = stop_on_signal(|| eprintln!("switches back first; a second signal ends at once"))
+        .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
+    let terms = LockTerms {
+        lease: LEASE,
+        workers_elsewhere: false,
+        state: registry.identity().to_owned(),
+    };
+    let metrics = Metrics::register()?;
+    // An epoch that seals nothing.
+    let epoch = Epoch::first(RunId::generate());
+    let lock = RegistryLock::take(Arc::clone(&registry), &epoch, terms, metrics.coordinator, stop).await?;
+    // What the run left open it has freed where it is gone. Once the registry takes writes, nobody could tell (R5).
+    settle_last_delete(&registry, &state, epoch.run, lock.last_delete()).await;
+    // Only now: another may have switched it back meanwhile.
+    let result = match record::read(&*registry).await {
+        Ok(Some(_)) => to_read_write(&*registry, &switch)
+            .await
+            .map_err(|problem| RunError::ReadOnlyLeft {
+                problem,
+                storage: storage_of(registry.identity()).to_owned(),
+            }),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    lock.give_back().await;
+    result?;
+    print(&format!(
+        "{} takes writes again ({}, switched to read-only at {})\n",
+        registry.identity(),
+        record.by,
+        record.since
+    ))?;
+    Ok(ExitStatus::Done)
+}

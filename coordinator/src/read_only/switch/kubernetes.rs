@@ -1,0 +1,399 @@
+//! Switches a registry that runs in a Kubernetes or OpenShift cluster: by the variable of its workload, or by the configuration
+//! of OpenShift's registry operator.
+//!
+//! Objects are changed by compare-and-set on their `resourceVersion`. What was there before stands in an annotation of the same
+//! object, written in the same request, so that no crash can part the two.
+
+use std::fmt;
+use std::time::Duration;
+
+use hardprune_common::store::cloud::is_loopback;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::rollout::{self, Wait};
+use super::target::{SwitchTarget, WorkloadKind};
+use super::{SwitchError, workload};
+use crate::human::printable;
+
+/// On the object that was changed: what was there before.
+pub(super) const ANNOTATION: &str = "hardprune.io/read-only";
+/// Somebody else changes the object at the same time so often before we give in.
+const MOST_CONFLICTS: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where OpenShift's operator runs the registry.
+const OPERATED: (&str, &str, &str) = ("openshift-image-registry", "image-registry", "registry");
+/// The operator's only configuration.
+const OPERATOR_CONFIG: &str = "cluster";
+
+/// What of a cluster is switched.
+#[derive(Debug)]
+pub(in crate::read_only) struct Cluster {
+    target: SwitchTarget,
+    container: Option<String>,
+    timeout: Duration,
+    pause: Duration,
+}
+
+/// What an annotation keeps of the operator's configuration.
+#[derive(Debug, Serialize, Deserialize)]
+struct EarlierConfig {
+    read_only: Option<bool>,
+}
+
+impl Cluster {
+    /// Names it. Nothing is asked yet. A switch may take so long, and is looked at so often.
+    pub fn new(
+        target: SwitchTarget,
+        container: Option<String>,
+        (timeout, pause): (Duration, Duration),
+    ) -> Self {
+        Self {
+            target,
+            container,
+            timeout,
+            pause,
+        }
+    }
+
+    /// What is switched.
+    pub fn target(&self) -> &SwitchTarget {
+        &self.target
+    }
+
+    /// The container that was named.
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
+    /// Switches to read-only mode, and waits until every pod that is left has it.
+    pub async fn to_read_only(&self, stop: &CancellationToken) -> Result<(), SwitchError> {
+        let client = self.connect().await?;
+        let (namespace, kind, name, container) = match &self.target {
+            SwitchTarget::Workload {
+                namespace,
+                kind,
+                name,
+            } => {
+                let api = workload_api(&client, namespace, *kind);
+                let asked = Asked::workload(namespace, *kind, name);
+                let chosen = self.container.as_deref();
+                let object = self
+                    .change(&api, name, &asked, |object| {
+                        workload::to_read_only(object, chosen)
+                    })
+                    .await?;
+                let container = workload::switched_container(&object).unwrap_or_default();
+                (namespace.as_str(), *kind, name.as_str(), container)
+            }
+            SwitchTarget::OpenshiftOperator => {
+                let api = Api::all_with(client.clone(), &operator_resource());
+                self.change(&api, OPERATOR_CONFIG, &Asked::operator(), config_to_read_only)
+                    .await?;
+                let (namespace, name, container) = OPERATED;
+                (namespace, WorkloadKind::Deployment, name, container.to_owned())
+            }
+        };
+        info!(target = %self.target, container, "is switched to read-only; waits for its pods");
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        self.wait((client, namespace, kind, name), Some((&pods, &container)), stop)
+            .await
+    }
+
+    /// Puts back what was there before, and waits for the rollout.
+    pub async fn to_read_write(&self) -> Result<(), SwitchError> {
+        let client = self.connect().await?;
+        let (namespace, kind, name) = match &self.target {
+            SwitchTarget::Workload {
+                namespace,
+                kind,
+                name,
+            } => {
+                let api = workload_api(&client, namespace, *kind);
+                let asked = Asked::workload(namespace, *kind, name);
+                self.change(&api, name, &asked, workload::to_read_write).await?;
+                (namespace.as_str(), *kind, name.as_str())
+            }
+            SwitchTarget::OpenshiftOperator => {
+                let api = Api::all_with(client.clone(), &operator_resource());
+                self.change(&api, OPERATOR_CONFIG, &Asked::operator(), config_to_read_write)
+                    .await?;
+                (OPERATED.0, WorkloadKind::Deployment, OPERATED.1)
+            }
+        };
+        info!(target = %self.target, "is switched back; waits for its rollout");
+        // Whoever wants to stop wants this to end, too.
+        self.wait((client, namespace, kind, name), None, &CancellationToken::new())
+            .await
+    }
+
+    async fn wait(
+        &self,
+        (client, namespace, kind, name): (Client, &str, WorkloadKind, &str),
+        pods: Option<(&Api<Pod>, &str)>,
+        stop: &CancellationToken,
+    ) -> Result<(), SwitchError> {
+        let api = workload_api(&client, namespace, kind);
+        let wait = Wait {
+            target: &self.target,
+            timeout: self.timeout,
+            pause: self.pause,
+            stop,
+        };
+        let failed = |error: &kube::Error, verb: &str, what: &str| {
+            let mut asked = Asked::workload(namespace, kind, name);
+            if what == "pods" {
+                asked.resource = "pods".to_owned();
+            }
+            self.failed(error, verb, &asked)
+        };
+        rollout::wait(wait, (&api, name), pods, failed).await
+    }
+
+    /// Finds the cluster as `kubectl` does.
+    async fn connect(&self) -> Result<Client, SwitchError> {
+        let no_cluster = |problem: String| SwitchError::Cluster {
+            target: self.target.to_string(),
+            problem: format!(
+                "no cluster can be reached: {problem}. Inside of one the pod's service account is used, outside of one KUBECONFIG \
+                 or ~/.kube/config"
+            ),
+        };
+        let mut config = Config::infer()
+            .await
+            .map_err(|error| no_cluster(crate::with_sources(&error)))?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(REQUEST_TIMEOUT);
+        config.write_timeout = Some(REQUEST_TIMEOUT);
+        if url::Url::parse(&config.cluster_url.to_string()).is_ok_and(|url| is_loopback(&url)) {
+            config.proxy_url = None;
+        }
+        Client::try_from(config).map_err(|error| no_cluster(crate::with_sources(&error)))
+    }
+
+    /// Changes an object by compare-and-set. `change` says whether there is anything to change.
+    async fn change(
+        &self,
+        api: &Api<DynamicObject>,
+        name: &str,
+        asked: &Asked,
+        change: impl Fn(&mut DynamicObject) -> Result<bool, String>,
+    ) -> Result<DynamicObject, SwitchError> {
+        let parameters = PostParams {
+            field_manager: Some("hardprune".to_owned()),
+            ..PostParams::default()
+        };
+        for conflicts in 1..=MOST_CONFLICTS {
+            let mut object = api
+                .get(name)
+                .await
+                .map_err(|error| self.failed(&error, "get", asked))?;
+            let is_changed = change(&mut object).map_err(|problem| self.problem(problem))?;
+            if !is_changed {
+                return Ok(object);
+            }
+            match api.replace(name, &parameters, &object).await {
+                Ok(object) => return Ok(object),
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    warn!(target = %self.target, conflicts, "somebody else changed it at the same time; reads it again");
+                    tokio::time::sleep(CONFLICT_PAUSE).await;
+                }
+                Err(error) => return Err(self.failed(&error, "update", asked)),
+            }
+        }
+        Err(self.problem(format!(
+            "somebody else changes it all the time ({MOST_CONFLICTS} conflicts); nothing was changed"
+        )))
+    }
+
+    fn problem(&self, problem: String) -> SwitchError {
+        SwitchError::Cluster {
+            target: self.target.to_string(),
+            problem,
+        }
+    }
+
+    /// Says what was refused, and what would allow it.
+    fn failed(&self, error: &kube::Error, verb: &str, asked: &Asked) -> SwitchError {
+        let problem = match error {
+            kube::Error::Api(status) => {
+                let said = printable(&status.message);
+                match status.code {
+                    401 => format!("the cluster does not accept these credentials ({said})"),
+                    403 => format!(
+                        "permission is missing to {verb} {asked} ({said}). It takes {}; \
+                         deploy/kubernetes/registry-role has a Role",
+                        self.permissions()
+                    ),
+                    404 => format!("{asked} is not there ({said})"),
+                    code => format!("{verb} {asked} was answered with {code} ({said})"),
+                }
+            }
+            error => format!("{verb} {asked}: {}", crate::with_sources(error)),
+        };
+        self.problem(problem)
+    }
+
+    /// All that a switch needs.
+    fn permissions(&self) -> String {
+        match &self.target {
+            SwitchTarget::Workload {
+                namespace,
+                kind,
+                name,
+            } => format!(
+                "`get` and `update` on {} {name:?}, and `list` on pods, in namespace {namespace}",
+                resource_name(*kind)
+            ),
+            SwitchTarget::OpenshiftOperator => format!(
+                "`get` and `update` on configs.imageregistry.operator.openshift.io {OPERATOR_CONFIG:?}, and in namespace {} `get` on \
+                 deployments.apps and `list` on pods",
+                OPERATED.0
+            ),
+        }
+    }
+}
+
+/// What a request is about, for messages.
+struct Asked {
+    resource: String,
+    name: String,
+    namespace: Option<String>,
+}
+
+impl Asked {
+    fn workload(namespace: &str, kind: WorkloadKind, name: &str) -> Self {
+        Self {
+            resource: resource_name(kind).to_owned(),
+            name: name.to_owned(),
+            namespace: Some(namespace.to_owned()),
+        }
+    }
+
+    fn operator() -> Self {
+        Self {
+            resource: "configs.imageregistry.operator.openshift.io".to_owned(),
+            name: OPERATOR_CONFIG.to_owned(),
+            namespace: None,
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.namespace, self.resource.as_str()) {
+            (Some(namespace), "pods") => write!(f, "pods in namespace {namespace}"),
+            (Some(namespace), resource) => write!(f, "{resource} {:?} in namespace {namespace}", self.name),
+            (None, resource) => write!(f, "{resource} {:?}", self.name),
+        }
+    }
+}
+
+fn resource_name(kind: WorkloadKind) -> &'static str {
+    match kind {
+        WorkloadKind::Deployment => "deployments.apps",
+        WorkloadKind::StatefulSet => "statefulsets.apps",
+        WorkloadKind::DeploymentConfig => "deploymentconfigs.apps.openshift.io",
+    }
+}
+
+fn workload_api(client: &Client, namespace: &str, kind: WorkloadKind) -> Api<DynamicObject> {
+    let (group, kind, plural) = match kind {
+        WorkloadKind::Deployment => ("apps", "Deployment", "deployments"),
+        WorkloadKind::StatefulSet => ("apps", "StatefulSet", "statefulsets"),
+        WorkloadKind::DeploymentConfig => ("apps.openshift.io", "DeploymentConfig", "deploymentconfigs"),
+    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+fn operator_resource() -> ApiResource {
+    let kind = GroupVersionKind::gvk("imageregistry.operator.openshift.io", "v1", "Config");
+    ApiResource::from_gvk_with_plural(&kind, "configs")
+}
+
+fn config_to_read_only(config: &mut DynamicObject) -> Result<bool, String> {
+    let state = config.data["spec"]["managementState"].as_str();
+    if let Some(state) = state.filter(|state| *state != "Managed") {
+        return Err(format!(
+            "the operator does not manage the registry (managementState {state:?}), so spec.readOnly would do nothing: switch the \
+             Deployment that runs it"
+        ));
+    }
+    let annotations = config.metadata.annotations.get_or_insert_default();
+    let is_ours = annotations.contains_key(ANNOTATION);
+    let earlier = config.data["spec"]["readOnly"].as_bool();
+    if is_ours && earlier == Some(true) {
+        return Ok(false);
+    }
+    if !is_ours {
+        let earlier = json!(EarlierConfig { read_only: earlier });
+        annotations.insert(ANNOTATION.to_owned(), earlier.to_string());
+    }
+    config.data["spec"]["readOnly"] = true.into();
+    Ok(true)
+}
+
+fn config_to_read_write(config: &mut DynamicObject) -> Result<bool, String> {
+    let annotations = config.metadata.annotations.get_or_insert_default();
+    let Some(earlier) = annotations.remove(ANNOTATION) else {
+        return Ok(false);
+    };
+    let earlier: EarlierConfig = serde_json::from_str(&earlier).map_err(|error| {
+        format!("its annotation {ANNOTATION} cannot be read ({error}): set spec.readOnly by hand")
+    })?;
+    match (earlier.read_only, config.data["spec"].as_object_mut()) {
+        (Some(value), Some(spec)) => drop(spec.insert("readOnly".to_owned(), Value::Bool(value))),
+        (None, Some(spec)) => drop(spec.remove("readOnly")),
+        (_, None) => {}
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(spec: Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "imageregistry.operator.openshift.io/v1", "kind": "Config",
+            "metadata": {"name": "cluster"}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_operators_configuration_goes_and_comes_back() {
+        for spec in [
+            json!({"managementState": "Managed"}),
+            json!({"managementState": "Managed", "readOnly": false, "replicas": 2}),
+            json!({"managementState": "Managed", "readOnly": true}),
+        ] {
+            let mut object = config(spec.clone());
+            assert!(config_to_read_only(&mut object).unwrap());
+            assert_eq!(object.data["spec"]["readOnly"], true);
+            assert!(
+                !config_to_read_only(&mut object).unwrap(),
+                "it was switched already"
+            );
+            assert!(config_to_read_write(&mut object).unwrap());
+            assert_eq!(object.data["spec"], spec);
+            assert!(!config_to_read_write(&mut object).unwrap());
+        }
+        let mut object = config(json!({"managementState": "Unmanaged"}));
+        assert!(
+            config_to_read_only(&mut object)
+                .unwrap_err()
+                .contains("Unmanaged")
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! The real registry is switched to read-only and back while clients push: none of what they were told is there is broken.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hardprune_tests::content::Seeded;
+use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, S3Settings};
+use hardprune_tests::generate::Shape;
+use hardprune_tests::manifests::{self, Content, Family};
+use hardprune_tests::pull::Puller;
+use hardprune_tests::push::Pusher;
+use hardprune_tests::s3_server::S3Options;
+use hardprune_tests::scene::{Running, Scene, number, report_of};
+use hardprune_tests::storage_writer::blob_key;
+use hardprune_tests::tcp_proxy::TcpProxy;
+use hardprune_tests::truth::Tag;
+use tokio::task::JoinHandle;
+
+use crate::scripted::delete;
+
+/// A registry at one address, whatever process it is in.
+struct Restarted {
+    proxy: Arc<TcpProxy>,
+    url: String,
+    config: RegistryConfig,
+    registry: DockerRegistry,
+}
+
+fn address(registry: &DockerRegistry) -> Result<SocketAddr> {
+    Ok(registry
+        .url()
+        .strip_prefix("http://")
+        .context("no address")?
+        .parse()?)
+}
+
+impl Restarted {
+    async fn start(config: RegistryConfig) -> Result<Self> {
+        let registry = DockerRegistry::start(config.clone()).await?;
+        let proxy = Arc::new(TcpProxy::to(address(&registry)?)?);
+        let url = format!("http://{}", proxy.address());
+        Ok(Self {
+            proxy,
+            url,
+            config,
+            registry,
+        })
+    }
+
+    /// Ends it, and starts it in the other mode.
+    async fn switch(&mut self, is_read_only: bool) -> Result<()> {
+        self.proxy.cut();
+        let config = match is_read_only {
+            true => self.config.clone().read_only(),
+            false => self.config.clone(),
+        };
+        // The old one ends before the new one begins.
+        self.registry.end()?;
+        self.registry = DockerRegistry::start(config).await?;
+        self.proxy.turn_to(address(&self.registry)?);
+        self.proxy.mend();
+        Ok(())
+    }
+}
+
+/// A command that has the test do something, and waits until it is done.
+fn command(folder: &Path, name: &str) -> String {
+    let (asked, done) = (folder.join(name), folder.join(format!("{name}-done")));
+    format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.02; done",
+        asked.display(),
+        done.display()
+    )
+}
+
+/// Waits until the program's command has asked for this.
+async fn asked_for(running: &mut Running, folder: &Path, name: &str) -> Result<()> {
+    let file = folder.join(name);
+    tokio::task::block_in_place(|| running.wait_until(name, |_| Ok(file.exists())))
+}
+
+fn done(folder: &Path, name: &str) -> Result<()> {
+    Ok(std::fs::write(folder.join(format!("{name}-done")), b"")?)
+}
+
+/// What one client pushes, again and again until it is told to stop.
+struct Client {
+    pusher: Pusher,
+    number: u64,
+    orphans: Vec<Vec<u8>>,
+    confirmed: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Client {
+    /// Pushes images until it is told to stop; of each that was confirmed the tag.
+    async fn push(self) -> Vec<Tag> {
+        let mut pushed = Vec::new();
+        let mut image = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            match self.push_image(image).await {
+                Ok(tag) => {
+                    pushed.push(tag);
+                    image += 1;
+                    self.confirmed.fetch_add(1, Ordering::SeqCst);
+                }
+                // Read-only, or away for a moment: a client tries again.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        pushed
+    }
+
+    async fn push_image(&self, image: u64) -> Result<Tag> {
+        let repository = format!("clients/c{}", self.number);
+        let mut seeded = Seeded::new(1_000 * (self.number + 1) + image);
+        let own = manifests::layer(Family::Oci, &mut seeded, 3_000);
+        // An old blob that nothing references: there already, as far as the registry can tell.
+        let orphan = &self.orphans[usize::try_from(image)? % self.orphans.len()];
+        let old = Content::new(own.media_type, orphan.clone());
+        let layers = [&own, &old];
+        let config = manifests::config(Family::Oci, "amd64", &layers);
+        for blob in layers.into_iter().chain([&config]) {
+            self.pusher.blob(&repository, blob).await?;
+        }
+        let manifest = manifests::image(Family::Oci, &config, &layers, None);
+        let tag = format!("v{image}");
+        self.pusher.manifest(&repository, &tag, &manifest).await?;
+        Ok(Tag {
+            repository,
+            tag,
+            digest: manifest.digest,
+        })
+    }
+}
+
+fn clients(
+    registry: &Restarted,
+    orphans: &[Vec<u8>],
+    confirmed: &Arc<AtomicUsize>,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<Vec<Tag>>> {
+    (0..3)
+        .map(|number| {
+            let client = Client {
+                pusher: Pusher::at(&registry.registry, &registry.url),
+                number,
+                orphans: orphans.to_vec(),
+                confirmed: Arc::clone(confirmed),
+                stop: Arc::clone(stop),
+            };
+            tokio::spawn(client.push())
+        })
+        .collect()
+}
+
+async fn more_than(confirmed: &AtomicUsize, count: usize) -> Result<()> {
+    for _ in 0..3_000 {
+        if confirmed.load(Ordering::SeqCst) > count {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("nothing more is pushed")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_push_is_broken_by_a_prune_in_a_folder() {
+    let scene = Scene::on_folder(&shape()).unwrap();
+    let config = RegistryConfig::filesystem(scene.state());
+    pushes_throughout(scene, config).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_push_is_broken_by_a_prune_on_s3() {
+    let scene = Scene::on_s3(&shape(), S3Options::default()).unwrap();
+    let server = scene.server().unwrap();
+    let config = RegistryConfig::s3(S3Settings {
+        endpoint: server.endpoint(),
+        bucket: server.bucket().to_owned(),
+        root_directory: String::new(),
+        access_key: server.access_key().to_owned(),
+        secret_key: server.secret_key().to_owned(),
+    });
+    pushes_throughout(scene, config).await.unwrap();
+}
+
+fn shape() -> Shape {
+    Shape {
+        orphans: 200,
+        ..Shape::small(27)
+    }
+}
+
+async fn pushes_throughout(scene: Scene, config: RegistryConfig) -> Result<()> {
+    let orphans: Vec<Vec<u8>> = scene
+        .orphans()
+        .iter()
+        .take(40)
+        .map(|digest| scene.storage().get(&blob_key(digest))?.context("an orphan"))
+        .collect::<Result<_>>()?;
+    let mut registry = Restarted::start(config.clone()).await?;
+    let (confirmed, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let clients = clients(&registry, &orphans, &confirmed, &stop);
+    more_than(&confirmed, 6).await?;
+
+    let folder = scene.folder().to_owned();
+    let (read_only, read_write) = (command(&folder, "read-only"), command(&folder, "read-write"));
+    let url = registry.url.clone();
+    let options = [
+        "--registry-url",
+        &url,
+        "--read-only-command",
+        &read_only,
+        "--read-write-command",
+        &read_write,
+    ];
+    let mut arguments = delete(&scene, &options);
+    // Restarts take their time: it is not lost as long as nothing else is said.
+    arguments.retain(|argument| !["--probe-timeout", "2s"].contains(argument));
+    let mut running = Running::of(scene.start_with("", &arguments)?, folder.join("hold"))?;
+    asked_for(&mut running, &folder, "read-only").await?;
+    registry.switch(true).await?;
+    done(&folder, "read-only")?;
+    asked_for(&mut running, &folder, "read-write").await?;
+    let in_the_window = confirmed.load(Ordering::SeqCst);
+    registry.switch(false).await?;
+    done(&folder, "read-write")?;
+    let finished = tokio::task::spawn_blocking(move || running.finish()).await??;
+    let report = report_of(&finished, 0)?;
+    ensure!(report["read_only"] == "proved", "{report}");
+
+    more_than(&confirmed, in_the_window + 6).await?;
+    stop.store(true, Ordering::SeqCst);
+    let mut tags = Vec::new();
+    for client in clients {
+        tags.extend(client.await?);
+    }
+    ensure!(tags.len() > 12, "{} images were pushed", tags.len());
+    ensure!(number(&report, "/blobs/deleted")? > 100, "{report}");
+    let fresh = DockerRegistry::start(config.read_only()).await?;
+    let mut puller = Puller::new(&fresh);
+    for tag in &tags {
+        puller
+            .tag(tag)
+            .await
+            .with_context(|| format!("{tag:?} was pushed and is broken"))?;
+    }
+    scene.check_intact()
+}
