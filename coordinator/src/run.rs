@@ -574,13 +574,16 @@ impl Run {
 
 fn judge(settled: &Settled, found: &Found, stopping: bool) -> (Outcome, ExitStatus) {
     let accounts = &settled.accounts;
-    let left = accounts.not_attempted_blobs + accounts.links_left + accounts.unreadable;
+    let left = accounts.not_attempted_blobs
+        + accounts.links_left
+        + accounts.unreadable
+        + found.multipart_uploads.failed;
     let cut_short = stopping || found.held_back || found.stopped;
     // R5: a run is not over while its books are not.
     if !settled.complete || left > 0 && cut_short {
         return (Outcome::Stopped, ExitStatus::Stopped);
     }
-    if left + accounts.failed_blobs + found.multipart_uploads.failed > 0 {
+    if left + accounts.failed_blobs > 0 {
         return (Outcome::Completed, ExitStatus::Partly);
     }
     (Outcome::Completed, ExitStatus::Done)

@@ -14,8 +14,10 @@ fn killed(limits: &[&str]) -> Scene {
         ..Shape::small(91)
     };
     let scene = scene(On::Folder, &shape).unwrap();
+    // One request after the other, so that some have ended and others have not begun.
+    let options = [&["--concurrency", "1"], limits].concat();
     let killed = scene
-        .run_with("delete-after-request=8*off->return", &scene.delete(limits))
+        .run_with("delete-before-request=6*off->return", &scene.delete(&options))
         .unwrap();
     assert_eq!(killed.status, KILLED, "{killed:?}");
     let went = scene.difference().unwrap().removed_blobs().len() as u64;
