@@ -49,11 +49,11 @@ impl Owned {
 pub struct Revoker(pub(super) Arc<Owned>);
 
 impl Revoker {
-    /// As [`RegistryLock::revoke`].
+    /// As [`super::RegistryLock::revoke`].
     ///
     /// # Errors
     ///
-    /// As [`RegistryLock::revoke`].
+    /// As [`super::RegistryLock::revoke`].
     pub async fn revoke(&self) -> Result<Instant, LockError> {
         self.0.revoke().await
     }
