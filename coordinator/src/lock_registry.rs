@@ -205,11 +205,12 @@ impl RegistryLock {
         self.renewing.abort();
         self.metrics.lock_given_back();
         let mut held = self.owned.held.lock().await;
-        // Written once more, by compare-and-set: only who still owns it may remove it.
+        // Written once more, by compare-and-set: only who still owns it may remove it, and only while nobody else may take it.
+        let until = clock::monotonic_now() + delete_timeout(held.document.lease());
         held.document.sealed_plan = None;
         let still_ours = rewrite(&*self.owned.registry, &mut held).await;
         let removed = match still_ours {
-            Ok(()) => remove_own(&*self.owned.registry, LOCK_KEY).await,
+            Ok(()) => remove_own(&*self.owned.registry, LOCK_KEY, until).await,
             Err(error) => Err(error.to_string()),
         };
         if let Err(problem) = removed {
@@ -300,7 +301,8 @@ async fn prove_conditions(registry: &dyn Store, epoch: &Epoch) -> Result<(), Loc
     let again = registry.put(&key, "2".into(), PutCondition::IfAbsent).await;
     let stale = PutCondition::IfUnchanged(ObjectVersion("\"00000000000000000000000000000000\"".to_owned()));
     let stale = registry.put(&key, "3".into(), stale).await;
-    if let Err(problem) = remove_own(registry, &key).await {
+    let until = clock::monotonic_now() + OWN_FILES_TIMEOUT;
+    if let Err(problem) = remove_own(registry, &key, until).await {
         warn!(problem, key, "a probe could not be removed");
     }
     for answer in [again, stale] {
@@ -313,9 +315,9 @@ async fn prove_conditions(registry: &dyn Store, epoch: &Epoch) -> Result<(), Loc
     Ok(())
 }
 
-async fn remove_own(registry: &dyn Store, key: &str) -> Result<(), String> {
-    let batch =
-        DeleteBatch::own_files(vec![key.to_owned()], OWN_FILES_TIMEOUT).map_err(|error| error.to_string())?;
+async fn remove_own(registry: &dyn Store, key: &str, until: Instant) -> Result<(), String> {
+    let timeout = until.saturating_duration_since(clock::monotonic_now());
+    let batch = DeleteBatch::own_files(vec![key.to_owned()], timeout).map_err(|error| error.to_string())?;
     match registry.delete(batch).await.as_slice() {
         [KeyOutcome::Deleted] => Ok(()),
         outcomes => Err(format!("{outcomes:?}")),

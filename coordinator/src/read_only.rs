@@ -54,6 +54,8 @@ pub struct ReadOnly {
     hold: Option<Hold>,
     /// Whether the registry was switched, or may have been, and is to be switched back.
     is_switched: bool,
+    /// Why it is not to be switched back by this run.
+    stays: Option<String>,
     basis: Basis,
 }
 
@@ -85,6 +87,7 @@ impl ReadOnly {
             drain_uploads: args.drain_uploads,
             hold: None,
             is_switched: false,
+            stays: None,
             basis: if is_only_assumed {
                 Basis::assumed()
             } else {
@@ -257,6 +260,12 @@ impl ReadOnly {
         Some(ReadOnlyError::Lost(Box::new(lost)))
     }
 
+    /// Has the registry stay read-only at the end, where it was switched: its cache still remembers blobs that are gone, and a push of
+    /// one of them would succeed without its data.
+    pub fn stay(&mut self, why: String) {
+        self.stays = Some(why);
+    }
+
     /// Lets the registry take writes again, where it was switched. The caller has made sure that every attempt at a delete has
     /// ended; the lock must still be held, or another may be deleting.
     ///
@@ -272,6 +281,9 @@ impl ReadOnly {
             problem,
             storage: storage_of(registry.identity()).to_owned(),
         };
+        if let Some(why) = &self.stays {
+            return Err(still(why.clone()));
+        }
         lock.make_sure().await.map_err(|error| still(error.to_string()))?;
         to_read_write(registry, switch).await.map_err(still)?;
         self.is_switched = false;
@@ -279,17 +291,12 @@ impl ReadOnly {
     }
 }
 
-/// Switches a registry back. Whoever calls owns its lock.
+/// Switches a registry back. Whoever calls owns its lock, and has cleared its cache of what is gone.
 async fn to_read_write(registry: &dyn Store, switch: &Switch) -> Result<(), String> {
-    before_read_write().await;
+    failpoint::here("before-read-write").await;
     switch.to_read_write().await.map_err(|error| error.to_string())?;
     failpoint::here("read-write-switched").await;
     record::remove(registry).await
-}
-
-/// The moment before a registry takes writes again, whoever lets it: until here its caches must have forgotten what is gone.
-async fn before_read_write() {
-    failpoint::here("before-read-write").await;
 }
 
 fn stopped(error: SwitchError) -> ReadOnlyError {

@@ -492,6 +492,9 @@ impl Run {
         let accounts = settled.map(|settled| {
             if let Some(uncleared) = settled.uncleared {
                 self.progress.say(&uncleared);
+                if let Some(read_only) = &mut self.read_only {
+                    read_only.stay(uncleared);
+                }
                 status = status.at_best_partly();
             }
             if let Some(error) = settled.unwritten {

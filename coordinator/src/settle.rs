@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::accounts::{self, Accounts};
 use crate::book_index::write_book_index;
 use crate::books::settle_open_batches;
-use crate::descriptor_cache::clear_begun;
+use crate::descriptor_cache::{RedisCache, clear_begun};
 use crate::error::RunError;
 use crate::garbage::Garbage;
 use crate::open_stores::{state_of, storage_of};
@@ -26,7 +26,7 @@ use crate::problems::FIRST_PROBLEMS;
 use crate::prune::{load_record, quoted};
 use crate::report::{Outcome, Report};
 use crate::run::Run;
-use crate::run_record::Mode;
+use crate::run_record::{Mode, RunRecord};
 use crate::tenants::{TenantError, TenantShare, freed_by_tenant, largest, planned_by_tenant, tenants_key};
 
 /// The books of a run, closed as far as they could be.
@@ -126,6 +126,47 @@ async fn try_to_settle_last_delete(
     state: &StateStore,
     last: &LastDelete,
 ) -> Result<(), RunError> {
+    let (state, record) = books_of(registry, state, last).await?;
+    if record.ended {
+        return Ok(());
+    }
+    let settled = settle_open_batches(&**registry, &state, &record).await?;
+    info!(run = %record.run, settled.batches, "open batches of the run that deleted last are settled");
+    Ok(())
+}
+
+/// Clears the registry's cache of what the run removed that was last allowed to delete, wherever its books are; nothing where nobody ever
+/// was.
+///
+/// # Errors
+///
+/// Books that cannot be had, a cache that does not answer.
+pub async fn clear_cache_after_last_delete(
+    cache: &RedisCache,
+    registry: &Arc<dyn Store>,
+    state: &StateStore,
+    noted: Option<&Noted>,
+) -> Result<(), String> {
+    let Some(noted) = noted else { return Ok(()) };
+    let last = noted.last.as_ref().ok_or_else(|| {
+        format!(
+            "{LAST_DELETE_KEY} cannot be read: clear the registry's cache yourself, and say --cache manual"
+        )
+    })?;
+    let (state, record) = books_of(registry, state, last)
+        .await
+        .map_err(|error| error.to_string())?;
+    clear_begun(cache, &state, &record)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// The state store and the record of the run that was last allowed to delete.
+async fn books_of(
+    registry: &Arc<dyn Store>,
+    state: &StateStore,
+    last: &LastDelete,
+) -> Result<(StateStore, RunRecord), RunError> {
     let state = if last.state == state.identity() {
         state.clone()
     } else if last.state == registry.identity() {
@@ -138,12 +179,7 @@ async fn try_to_settle_last_delete(
         // A copy of a registry names who deleted on the original.
         return Err(RunError::Usage(format!("it is on {}", record.registry)));
     }
-    if record.ended {
-        return Ok(());
-    }
-    let settled = settle_open_batches(&**registry, &state, &record).await?;
-    info!(run = %record.run, settled.batches, "open batches of the run that deleted last are settled");
-    Ok(())
+    Ok((state, record))
 }
 
 /// Makes the report.

@@ -2,7 +2,7 @@
 //! take the plan out of it (R11).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::lock::LockDocument;
@@ -10,6 +10,9 @@ use hardprune_common::store::{ObjectVersion, PutCondition, Store};
 use tokio::sync::Mutex;
 
 use super::{LockError, read_lock, write_lock};
+
+/// A store's `Date` has whole seconds: it may be this much later than it says.
+const WHOLE_SECONDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Held {
@@ -66,16 +69,22 @@ impl Revoker {
 /// A lock that has lapsed or is another's, and a store that fails.
 pub(super) async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(), LockError> {
     let mut document = held.document.clone();
+    let lapsed = held.document.lapses();
+    let has_lapsed = || LockError::Lapsed {
+        registry: registry.identity().to_owned(),
+        lapsed,
+    };
+    let asked = clock::monotonic_now();
     document.renewed = registry.now().await?;
-    // R11: even if nobody took it since, somebody could have, and written.
-    if document.renewed >= held.document.lapses() {
-        return Err(LockError::Lapsed {
-            registry: registry.identity().to_owned(),
-            lapsed: held.document.lapses(),
-        });
+    // R11: even if nobody took it since, somebody could have, and written. So a write that comes late must not bring it back.
+    let good_for = Duration::try_from(lapsed.duration_since(document.renewed)).unwrap_or_default();
+    let until = asked + good_for.saturating_sub(WHOLE_SECONDS);
+    if clock::monotonic_now() >= until {
+        return Err(has_lapsed());
     }
     let condition = PutCondition::IfUnchanged(held.version.clone());
-    let version = match write_lock(registry, &document, condition).await {
+    let written = tokio::time::timeout_at(until.into(), write_lock(registry, &document, condition));
+    let version = match written.await.map_err(|_| has_lapsed())? {
         Ok(version) => version,
         Err(error) => {
             // Our own write may have happened without an answer: then the lock says exactly what we wrote.
@@ -95,5 +104,9 @@ pub(super) async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(),
         forbids_since,
         is_revoked: held.is_revoked,
     };
+    if clock::monotonic_now() >= until {
+        // Held as it is now, so that it can still be revoked.
+        return Err(has_lapsed());
+    }
     Ok(())
 }

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use clap::Args;
 use hardprune_common::lock::LEASE;
 use hardprune_common::run::{Epoch, RunId};
+use hardprune_common::store::Store;
 use hardprune_worker::process::stop_on_signal;
 
 use super::switch::Switch;
 use super::{args::SwitchArgs, record, to_read_write};
 use crate::cli::RegistryArgs;
+use crate::descriptor_cache::{Cache, CacheArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::open_stores::{NamedRegistry, named_state, storage_of};
 use crate::print;
 use crate::serve_metrics::Metrics;
-use crate::settle::settle_last_delete;
+use crate::settle::{clear_cache_after_last_delete, settle_last_delete};
 
 /// Arguments of `read-write`.
 #[derive(Debug, Clone, Args)]
@@ -30,6 +32,9 @@ pub struct ReadWriteArgs {
     /// How it is switched back, where its record does not say.
     #[command(flatten)]
     pub switch: SwitchArgs,
+    /// The registry's cache, which must have forgotten what is gone.
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }
 
 /// Switches a registry back, if a run has left it switched.
@@ -48,6 +53,7 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
         return Ok(ExitStatus::Done);
     };
     let switch = Switch::back(&record, &args.switch)?;
+    let cache = Cache::of(&args.cache, named.config.as_ref())?;
     let state = match &args.registry.state {
         Some(name) => named_state(name, &named.options)?,
         None => named.open_state()?,
@@ -65,9 +71,19 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
     let lock = RegistryLock::take(Arc::clone(&registry), &epoch, terms, metrics.coordinator, stop).await?;
     // What the run left open it has freed where it is gone. Once the registry takes writes, nobody could tell (R5).
     settle_last_delete(&registry, &state, epoch.run, lock.last_delete()).await;
+    let cleared = match &cache {
+        Cache::Redis(redis) => {
+            clear_cache_after_last_delete(redis, &registry, &state, lock.last_delete()).await
+        }
+        Cache::Manual(reminder) => {
+            eprintln!("{reminder}");
+            Ok(())
+        }
+        Cache::None => Ok(()),
+    };
     // Only now: another may have switched it back meanwhile.
     let result = match record::read(&*registry).await {
-        Ok(Some(_)) => to_read_write(&*registry, &switch)
+        Ok(Some(_)) => switch_back(&*registry, &switch, cleared)
             .await
             .map_err(|problem| RunError::ReadOnlyLeft {
                 problem,
@@ -85,4 +101,14 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
         record.since
     ))?;
     Ok(ExitStatus::Done)
+}
+
+/// Switches a registry back whose cache is clear.
+async fn switch_back(
+    registry: &dyn Store,
+    switch: &Switch,
+    cleared: Result<(), String>,
+) -> Result<(), String> {
+    cleared?;
+    to_read_write(registry, switch).await
 }
