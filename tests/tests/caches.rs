@@ -305,6 +305,47 @@ fn a_cache_that_is_lost_after_deletes_began_stops_none_and_the_command_that_is_t
 }
 
 #[test]
+fn a_registry_stays_read_only_until_its_cache_has_forgotten_what_is_gone() {
+    let (scene, redis) = remembered(68).unwrap();
+    let proxy = TcpProxy::to(redis.address().parse().unwrap()).unwrap();
+    let cache = format!("redis://{}/{DATABASE}", proxy.address());
+    let folder = fast_folder().unwrap();
+    let writable = folder.path().join("writable");
+    let back = format!("touch {}", writable.display());
+    let switch = ["--read-only-command", "true", "--read-write-command", &back];
+    let delete = [&["--cache", cache.as_str()], &switch[..]].concat();
+    let held = scene
+        .hold_at("after-lock-allows", 0, &scene.delete(&delete))
+        .unwrap();
+    proxy.cut();
+    held.release().unwrap();
+    let finished = held.finish().unwrap();
+    report_of(&finished, 5).unwrap();
+    assert!(finished.stderr.contains("hardprune read-write"), "{finished:?}");
+    assert!(!writable.exists());
+
+    let registry = scene.store_names().remove(0);
+    let read_write = |cache: &str| {
+        let arguments = [
+            "read-write",
+            &registry,
+            "--cache",
+            cache,
+            "--read-write-command",
+            &back,
+        ];
+        scene.program.run(&arguments).unwrap()
+    };
+    let refused = read_write(&cache);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(!writable.exists());
+    let switched = read_write(&redis.url(DATABASE));
+    assert_eq!(switched.status, 0, "{switched:?}");
+    assert!(writable.exists());
+    ensure_only_live(&scene, &redis).unwrap();
+}
+
+#[test]
 fn whoever_goes_on_with_a_killed_run_clears_what_it_deleted_before() {
     let (scene, redis) = remembered(62).unwrap();
     let url = redis.url(DATABASE);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::error::{Place, RegistryConfigError};
 
@@ -178,8 +178,11 @@ fn plain_meaning(text: &str) -> Meaning {
 
 /// Reads the first document of `text`. An empty text is null.
 pub(super) fn parse(text: &str, origin: &Origin) -> Result<Node, RegistryConfigError> {
+    let mut options = Options::default();
+    // Said, and not left to the crate's features: whoever else uses it in this build chooses those, too.
+    options.set_emit_comments(false);
     let mut builder = Builder {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str_with_options(text, options),
         origin,
         anchors: HashMap::new(),
         weight_left: MAX_WEIGHT,
