@@ -29,7 +29,7 @@ use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::failed_removals::write_failed_removals;
 use crate::garbage::MultipartCounts;
-use crate::guards::{self, Guards, Refusal};
+use crate::guards::{self, Amount, Guards, Refusal};
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::metrics::Stage;
 use crate::outputs::Outputs;
@@ -105,6 +105,8 @@ struct Found {
     seconds: Seconds,
     plan: Option<SealedPlan>,
     mark: Option<SealedMark>,
+    /// What earlier epochs deleted.
+    gone_before: Amount,
     /// Guards that refuse, or would refuse a delete.
     guards: Vec<Refusal>,
     /// Multipart uploads that were aborted; in a check, that would be.
@@ -143,8 +145,7 @@ impl Run {
                 Some(RegistryLock::take(registry, &epoch, terms, metrics, self.stop.clone()).await?)
             }
         };
-        let result = self.epoch(&epoch, lock.as_ref(), began).await;
-        let mut result = result;
+        let mut result = self.epoch(&epoch, lock.as_ref(), began).await;
         if let Some(lock) = lock {
             // The last attempt at a delete has ended. While the lock is held nobody else begins.
             if let Some(Err(error)) = self.restore_read_write(&lock).await {
@@ -169,7 +170,7 @@ impl Run {
     ) -> Result<Ended, RunError> {
         self.record.save(&self.state).await?;
         let mut found = Found::default();
-        let (transport, result) = match self.begin(epoch, lock).await {
+        let (transport, result) = match self.begin(epoch, lock, &mut found).await {
             Ok(transport) => {
                 let result = self.stages(epoch, lock, &transport, &mut found).await;
                 (Some(transport), result)
@@ -190,7 +191,12 @@ impl Run {
     }
 
     /// Settles what is left of earlier epochs and runs, and opens the queue.
-    async fn begin(&self, epoch: &Epoch, lock: Option<&RegistryLock>) -> Result<Transport, RunError> {
+    async fn begin(
+        &self,
+        epoch: &Epoch,
+        lock: Option<&RegistryLock>,
+        found: &mut Found,
+    ) -> Result<Transport, RunError> {
         if epoch.number > 1 {
             // R5: with the lock in hand no request of an earlier epoch is under way any more.
             let settled = books::settle_open_batches(&*self.registry, &self.state, &self.record).await?;
@@ -198,8 +204,12 @@ impl Run {
             if let Some(line) = settled.describe_unattributed() {
                 self.progress.say(&line);
             }
-            self.progress
-                .set_deleted(&accounts::add_up(&self.state, &self.record, &|_| {}).await?);
+            let accounts = accounts::add_up(&self.state, &self.record, &|_| {}).await?;
+            self.progress.set_deleted(&accounts);
+            found.gone_before = Amount {
+                blobs: accounts.deleted_blobs,
+                bytes: accounts.freed_bytes,
+            };
         }
         if let Some(lock) = lock {
             // As long as what it left open is there, or gone by it: after this run nobody could tell.
@@ -308,7 +318,7 @@ impl Run {
 
         let planned = Planned::read(&self.state, sealed_plan.document()).await?;
         let (mark, plan) = (sealed_mark.document(), sealed_plan.document());
-        let (refusals, in_all) = guards::examine(self, mark, plan, planned).await?;
+        let (refusals, in_all) = guards::examine(self, mark, plan, planned, found.gone_before).await?;
         found.guards.extend(refusals.iter().cloned());
         guards::heed(self.record.mode, &refusals, &in_all, &self.progress)?;
         let old_multipart = self.abort_multipart_before();

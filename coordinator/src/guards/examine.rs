@@ -3,12 +3,11 @@
 use hardprune_common::seal::{MarkDocument, PlanDocument};
 
 use super::{Amount, Refusal, Totals, canaries, missing_after_all, refusals};
-use crate::accounts;
 use crate::error::RunError;
 use crate::planned::Planned;
 use crate::run::Run;
 
-/// Has all guards look at a sealed plan. Returns those that refuse, and the totals in words.
+/// Has all guards look at a sealed plan; `gone_before` is what earlier epochs deleted. Returns those that refuse, and the totals in words.
 ///
 /// # Errors
 ///
@@ -18,17 +17,8 @@ pub(crate) async fn examine(
     mark: &MarkDocument,
     plan: &PlanDocument,
     planned: Planned,
+    gone_before: Amount,
 ) -> Result<(Vec<Refusal>, String), RunError> {
-    let gone_before = if run.record.deletes_begun() {
-        // Open batches of earlier epochs were settled when this one began.
-        let accounts = accounts::add_up(&run.state, &run.record, &|_| ()).await?;
-        Amount {
-            blobs: accounts.deleted_blobs,
-            bytes: accounts.freed_bytes,
-        }
-    } else {
-        Amount::default()
-    };
     let totals = totals(mark, plan, planned, gone_before);
     let mut refusals = refusals(&totals, &run.guards.limits);
     refusals.extend(canaries::prove(&*run.registry, &run.state, plan, &run.guards.must_keep).await?);
