@@ -13,9 +13,10 @@ use tokio::sync::Mutex;
 use crate::clock;
 use crate::digest::Digest;
 use crate::lock::{LEASE, LOCK_KEY, LockDocument, delete_timeout, look_again_after};
+use crate::quarantine::Undo;
 use crate::removal::{Removal, RemovalStage};
 use crate::run::Epoch;
-use crate::seal::{PlanDocument, plan_key};
+use crate::seal::{PLAN_VERSION, PlanDocument, plan_key};
 use crate::state::{FileRef, StateError, StateStore};
 use crate::store::{Store, StoreError};
 
@@ -52,6 +53,17 @@ pub enum AuthorityError {
     OtherPlan {
         /// The epoch.
         epoch: Epoch,
+    },
+    /// The sealed plan is of a version of hardprune that this one does not know.
+    #[error(
+        "the sealed plan of epoch {epoch} has format {version}, and this program knows {PLAN_VERSION}: use one version of hardprune everywhere; \
+         nothing is deleted"
+    )]
+    OtherVersion {
+        /// The epoch.
+        epoch: Epoch,
+        /// The plan's format.
+        version: u32,
     },
     /// The sealed plan has no such task.
     #[error("the sealed plan of epoch {epoch} has no task {task:?}; nothing is deleted for it")]
@@ -91,6 +103,7 @@ impl AuthorityError {
     pub fn refuses(&self) -> bool {
         match self {
             Self::OtherPlan { .. }
+            | Self::OtherVersion { .. }
             | Self::NoSuchTask { .. }
             | Self::NotDue { .. }
             | Self::NotCanonical { .. } => true,
@@ -146,6 +159,12 @@ impl TracedPlan {
         if document.epoch != *epoch || document.registry != registry.identity() {
             return Err(other_plan());
         }
+        if document.version != PLAN_VERSION {
+            return Err(AuthorityError::OtherVersion {
+                epoch: epoch.clone(),
+                version: document.version,
+            });
+        }
         Ok(Self {
             registry,
             state,
@@ -154,6 +173,18 @@ impl TracedPlan {
             document,
             latest: Mutex::new(Some(latest)),
         })
+    }
+
+    /// How what goes can be had back: it is kept before it is deleted.
+    #[must_use]
+    pub fn undo(&self) -> Undo {
+        self.document.undo
+    }
+
+    /// The epoch that the plan is of.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
     }
 
     /// The parts of the plan that a task carries out. They are due: all that goes before them is gone (R6).

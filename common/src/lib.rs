@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod nats;
 pub mod problem;
+pub mod quarantine;
 pub mod queue;
 pub mod removal;
 pub mod removal_files;

@@ -118,10 +118,18 @@ fn is_link(key: &str) -> bool {
     entry.is_some_and(|entry| !matches!(entry, RepositoryEntry::Upload { .. }))
 }
 
+/// Whether a key is that of a tag's current link: what it means stands in it, not in its key.
+#[must_use]
+pub fn is_of_a_tag(key: &str) -> bool {
+    let entry = layout::parse_repository_key(key).and_then(|RepositoryKey { entry, .. }| entry);
+    matches!(entry, Some(RepositoryEntry::TagCurrent { .. }))
+}
+
 /// Whether a key is one of the quarantine's copies, or looks like one.
 #[must_use]
 pub(crate) fn is_among_copies(key: &str) -> bool {
-    key.strip_prefix(QUARANTINE).is_some_and(|rest| rest.contains('/'))
+    key.strip_prefix(QUARANTINE)
+        .is_some_and(|rest| rest.contains('/'))
 }
 
 /// A copy whose original is in its place again: nothing is lost with it (R1).
@@ -129,12 +137,19 @@ pub(crate) fn is_among_copies(key: &str) -> bool {
 pub struct PutBack(String);
 
 impl PutBack {
-    /// Compares a copy with what a listing shows in its original's place. `None`: that is something else, and the copy stays.
+    /// Compares a copy with what a listing shows in its original's place. `None`: that is something else, or its key does not say what
+    /// stands there, as a tag's current link does not, and the copy stays.
     #[must_use]
     pub fn seen(copy: &ListedObject, in_place: &ListedObject) -> Option<Self> {
         let parsed = parse_copy_key(&copy.key)?;
         let is_same = in_place.exact && in_place.key == parsed.original && in_place.size == copy.size;
-        (is_same && copy.exact).then(|| Self(copy.key.clone()))
+        (is_same && copy.exact && !is_of_a_tag(parsed.original)).then(|| Self(copy.key.clone()))
+    }
+
+    /// Compares what stands in a copy and in its original's place. `None`: something else, and the copy stays.
+    #[must_use]
+    pub fn read(copy: &str, bytes: &[u8], in_place: &[u8]) -> Option<Self> {
+        (parse_copy_key(copy).is_some() && bytes == in_place).then(|| Self(copy.to_owned()))
     }
 
     /// The copy's key.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::layout::{self, RepositoryEntry};
+use crate::quarantine::parse_copy_key;
 
 /// What a removal removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +25,10 @@ pub enum RemovalKind {
     UploadFile,
     /// A blob.
     Blob,
+    /// A copy of a link, in quarantine.
+    QuarantinedLink,
+    /// A copy of a blob, in quarantine.
+    QuarantinedBlob,
 }
 
 /// Why a removal removes it.
@@ -42,6 +47,8 @@ pub enum RemovalReason {
     RepositoryEmpty,
     /// The upload is older than `--purge-uploads-older-than`.
     UploadAbandoned,
+    /// It was quarantined, and is not needed again.
+    Purged,
 }
 
 /// The stages of a delete, in their order (R6).
@@ -73,27 +80,54 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// The digest of the blob that it removes. `None` for everything else.
+    /// The digest of the blob that it removes, from the registry or from quarantine. `None` for everything else.
     #[must_use]
     pub fn blob(&self) -> Option<Digest> {
-        (self.kind == RemovalKind::Blob)
-            .then(|| layout::parse_blob_key(&self.key))
+        matches!(self.kind, RemovalKind::Blob | RemovalKind::QuarantinedBlob)
+            .then(|| layout::parse_blob_key(self.original()))
             .flatten()
+    }
+
+    /// The key that it has in the registry, or of a copy in quarantine, that its original had.
+    #[must_use]
+    pub fn original(&self) -> &str {
+        parse_copy_key(&self.key).map_or(&self.key, |copy| copy.original)
+    }
+
+    /// What it is in the registry, or what its original was.
+    #[must_use]
+    pub fn original_kind(&self) -> RemovalKind {
+        if !matches!(
+            self.kind,
+            RemovalKind::QuarantinedLink | RemovalKind::QuarantinedBlob
+        ) {
+            return self.kind;
+        }
+        let entry = layout::parse_repository_key(self.original()).and_then(|key| key.entry);
+        match entry {
+            None => RemovalKind::Blob,
+            Some(RepositoryEntry::LayerLink(_)) => RemovalKind::LayerLink,
+            Some(RepositoryEntry::RevisionLink(_)) => RemovalKind::RevisionLink,
+            Some(RepositoryEntry::SignatureLink { .. }) => RemovalKind::SignatureLink,
+            Some(RepositoryEntry::TagIndexEntry { .. }) => RemovalKind::TagIndexEntry,
+            Some(RepositoryEntry::TagCurrent { .. }) => RemovalKind::TagCurrent,
+            Some(RepositoryEntry::Upload { .. }) => RemovalKind::UploadFile,
+        }
     }
 
     /// The repository whose key it removes. `None` for a blob.
     #[must_use]
     pub fn repository(&self) -> Option<&str> {
-        Some(layout::parse_repository_key(&self.key)?.repository)
+        Some(layout::parse_repository_key(self.original())?.repository)
     }
 
     /// The digest that the removed key names. `None` for a tag's current link and an upload's files.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
-        if self.kind == RemovalKind::Blob {
-            return layout::parse_blob_key(&self.key);
+        if self.original_kind() == RemovalKind::Blob {
+            return self.blob();
         }
-        match layout::parse_repository_key(&self.key)?.entry? {
+        match layout::parse_repository_key(self.original())?.entry? {
             RepositoryEntry::LayerLink(digest)
             | RepositoryEntry::RevisionLink(digest)
             | RepositoryEntry::SignatureLink {
@@ -107,7 +141,7 @@ impl Removal {
     /// The digest of the layer link that it removes. `None` for everything else.
     #[must_use]
     pub fn layer_link(&self) -> Option<Digest> {
-        match layout::parse_repository_key(&self.key)?.entry? {
+        match layout::parse_repository_key(self.original())?.entry? {
             RepositoryEntry::LayerLink(digest) => Some(digest),
             _ => None,
         }
@@ -116,8 +150,14 @@ impl Removal {
     /// Whether its key is the canonical key of something of its kind (R3).
     #[must_use]
     pub fn is_canonical(&self) -> bool {
-        if self.kind == RemovalKind::Blob {
-            return layout::parse_blob_key(&self.key).is_some();
+        match self.kind {
+            RemovalKind::Blob => return layout::parse_blob_key(&self.key).is_some(),
+            RemovalKind::QuarantinedBlob => return self.blob().is_some(),
+            RemovalKind::QuarantinedLink => {
+                return parse_copy_key(&self.key)
+                    .is_some_and(|copy| layout::parse_blob_key(copy.original).is_none());
+            }
+            _ => {}
         }
         let entry = layout::parse_repository_key(&self.key).and_then(|key| key.entry);
         matches!(

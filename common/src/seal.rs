@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::filter::FilterSeed;
+use crate::quarantine::Undo;
 use crate::removal::RemovalStage;
 use crate::run::Epoch;
 use crate::shard::{Shard, ShardDigits};
@@ -151,10 +152,13 @@ pub struct ShardPlan {
     pub findings: PlanFindings,
 }
 
+/// The version of a plan's format. Who knows only version 1 would delete what is to be quarantined first.
+pub const PLAN_VERSION: u32 = 2;
+
 /// Everything that would go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanDocument {
-    /// The format's version: 1.
+    /// The format's version: [`PLAN_VERSION`].
     pub version: u32,
     /// The epoch that it holds for, and no other (R11).
     pub epoch: Epoch,
@@ -164,7 +168,10 @@ pub struct PlanDocument {
     pub mark: Digest,
     /// How shards are cut.
     pub shard_digits: ShardDigits,
-    /// What goes first: links of dead manifests.
+    /// How what goes can be had back. Uploads cannot.
+    #[serde(skip_serializing_if = "Undo::is_nothing", default)]
+    pub undo: Undo,
+    /// What goes first: links of dead manifests; in a purge, copies of links.
     pub unlink: Vec<FileRef>,
     /// What goes next: dangling layer links, of all shards together.
     pub dangling: Vec<FileRef>,
@@ -238,6 +245,7 @@ impl SealedPlan {
     pub async fn seal(
         mark: &SealedMark,
         shards: Vec<ShardPlan>,
+        undo: Undo,
         state: &StateStore,
     ) -> Result<Self, SealError> {
         let filters = &mark.document.filters;
@@ -249,14 +257,41 @@ impl SealedPlan {
             let detail = format!("{} shards have a filter, {} a plan", filters.len(), planned.len());
             return Err(SealError::Plan(detail));
         }
+        let links = (mark.document.unlink.clone(), mark.document.dangling.clone());
+        Self::write(mark, links, shards, undo, state).await
+    }
+
+    /// Seals the plan of a purge: copies of links, then copies of blobs by shard, which no reference of the mark names. Nothing
+    /// else goes.
+    ///
+    /// # Errors
+    ///
+    /// A document that cannot be written.
+    pub async fn seal_purge(
+        mark: &SealedMark,
+        links: Vec<FileRef>,
+        shards: Vec<ShardPlan>,
+        state: &StateStore,
+    ) -> Result<Self, SealError> {
+        Self::write(mark, (links, Vec::new()), shards, Undo::Nothing, state).await
+    }
+
+    async fn write(
+        mark: &SealedMark,
+        (unlink, dangling): (Vec<FileRef>, Vec<FileRef>),
+        shards: Vec<ShardPlan>,
+        undo: Undo,
+        state: &StateStore,
+    ) -> Result<Self, SealError> {
         let document = PlanDocument {
-            version: 1,
+            version: PLAN_VERSION,
             epoch: mark.document.epoch.clone(),
             registry: mark.document.registry.clone(),
             mark: mark.file.sha256,
             shard_digits: mark.document.shard_digits,
-            unlink: mark.document.unlink.clone(),
-            dangling: mark.document.dangling.clone(),
+            undo,
+            unlink,
+            dangling,
             totals: shards.iter().fold(ShardTotals::default(), |sum, plan| {
                 sum.plus(&plan.findings.totals)
             }),

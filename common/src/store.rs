@@ -17,12 +17,14 @@ pub mod cloud;
 mod delete_batch;
 mod error;
 pub mod filesystem;
+mod find_all;
 pub mod location;
 mod multipart;
 mod requests;
 
 pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile, OWN_FOLDER};
 pub use error::StoreError;
+pub use find_all::find_all;
 pub use multipart::{AbandonedUpload, MultipartUpload, MultipartUploads, UploadAbort, UploadParts};
 pub use requests::{RequestCounter, RequestCounts, RequestKind};
 
@@ -264,6 +266,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         bytes: Bytes,
         condition: PutCondition,
     ) -> Result<ObjectVersion, StoreError>;
+
+    async fn copy(&self, _from: &str, _to: &str, _size: u64) -> Result<(), StoreError> {
+        todo!()
+    }
 
     /// Deletes exactly the batch's keys, in one request where the provider has one for that, and says for each
     /// what became of it, in the batch's order. An absent key counts as deleted. On a filesystem symbolic links

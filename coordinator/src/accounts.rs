@@ -236,7 +236,7 @@ pub(crate) fn gone_in(place: usize, batches: &TaskJournal) -> Option<&Batch> {
 
 fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &State, is_latest: bool) {
     if *state == State::Gone {
-        match removal.kind {
+        match removal.original_kind() {
             RemovalKind::Blob => {
                 if let Some(digest) = removal.blob() {
                     gone.add(digest, removal.size, is_latest);
@@ -253,13 +253,15 @@ fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &St
                 accounts.upload_files += 1;
                 accounts.upload_bytes += removal.size;
             }
+            // No original is one.
+            RemovalKind::QuarantinedLink | RemovalKind::QuarantinedBlob => {}
         }
         return;
     }
     if !is_latest {
         return;
     }
-    match (removal.kind, state) {
+    match (removal.original_kind(), state) {
         (RemovalKind::Blob, State::Failed(_)) => accounts.failed_blobs += 1,
         (RemovalKind::Blob, _) => accounts.not_attempted_blobs += 1,
         _ => accounts.links_left += 1,

@@ -31,7 +31,7 @@ impl Planned {
         planned.links.layer = plan.dangling_links();
         for file in &plan.unlink {
             for removal in state.read_lines::<Removal>(file).await? {
-                match removal.kind {
+                match removal.original_kind() {
                     RemovalKind::LayerLink => planned.links.layer += 1,
                     RemovalKind::RevisionLink | RemovalKind::SignatureLink => planned.links.revision += 1,
                     RemovalKind::TagIndexEntry => {
@@ -43,7 +43,7 @@ impl Planned {
                         planned.upload_files += 1;
                         planned.upload_bytes += removal.size;
                     }
-                    RemovalKind::Blob => {}
+                    RemovalKind::Blob | RemovalKind::QuarantinedLink | RemovalKind::QuarantinedBlob => {}
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hardprune_common::digest::Digest;
-use hardprune_common::removal::{Removal, RemovalKind};
+use hardprune_common::removal::Removal;
 use hardprune_common::run::RunId;
 use hardprune_common::seal::PlanDocument;
 use hardprune_common::segment::LayerLink;
@@ -144,9 +144,7 @@ impl Ledger {
     ) -> Result<(), TenantError> {
         for file in files {
             for removal in state.read_lines::<Removal>(file).await? {
-                if let (RemovalKind::LayerLink, Some(digest), Some(repository)) =
-                    (removal.kind, removal.digest(), removal.repository())
-                {
+                if let (Some(digest), Some(repository)) = (removal.layer_link(), removal.repository()) {
                     let repository = repository.to_owned();
                     let link = LayerLink {
                         digest,

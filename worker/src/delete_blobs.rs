@@ -1,6 +1,6 @@
 //! Unlink and sweep: deletes exactly what a sealed plan names. The only file that deletes anything of a registry.
 //!
-//! Upholds R2 (keys come from a plan traced to the lock), R5 (a batch's start is journaled before it is sent, its
+//! Where the plan says so, what goes is kept in quarantine first. Upholds R2 (keys come from a plan traced to the lock), R5 (a batch's start is journaled before it is sent, its
 //! outcome after), R6 (parts one after another, in the order of their task) and R10 (a permit for each request, no hidden
 //! retries: each attempt is a batch of its own in the journal).
 
@@ -11,6 +11,7 @@ use futures::StreamExt;
 use futures::stream;
 use hardprune_common::authority::{PlanPart, TracedPart, TracedPlan};
 use hardprune_common::journal::{ATTEMPTS_PER_CLAIM, Batch, BatchEnd, Journal, first_attempt};
+use hardprune_common::quarantine::Undo;
 use hardprune_common::queue::{Claim, Leave, TaskInHand};
 use hardprune_common::removal::RemovalKind;
 use hardprune_common::state::{FileRef, StateError};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::context::{TaskError, WorkerContext};
+use crate::keep_copies::{Kept, drop_copies, keep};
 use crate::process::place;
 use crate::settle_batches::{SettleError, settle_batches};
 
@@ -216,10 +218,19 @@ impl Sender<'_> {
     }
 
     async fn delete_once(&self, batch: Batch) -> Result<Vec<KeyOutcome>, TaskError> {
-        let keys = (batch.from..batch.to)
-            .filter_map(|place| self.part.planned_key(place))
-            .collect();
         self.journal.start(batch).await?;
+        let kept = match self.keep(batch).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                self.not_sent(batch).await?;
+                return Err(error);
+            }
+        };
+        let keys: Vec<_> = (batch.from..batch.to)
+            .zip(&kept)
+            .filter(|(_, kept)| **kept == Kept::MayGo)
+            .filter_map(|(place, _)| self.part.planned_key(place))
+            .collect();
         // Claim and lock are looked at between the journal and the request (R5). The request must end a delete's timeout after
         // the moment before that look (R10): whoever claims the task next counts from a later one.
         let asked = clock::monotonic_now();
@@ -236,17 +247,46 @@ impl Sender<'_> {
             }
         };
         failpoint::here("delete-before-request").await;
-        let outcomes = self
-            .context
-            .registry
-            .delete(DeleteBatch::planned(&permit, keys))
-            .await;
+        let deleted = match keys.as_slice() {
+            [] => Vec::new(),
+            _ => {
+                let batch = DeleteBatch::planned(&permit, keys);
+                self.context.registry.delete(batch).await
+            }
+        };
         failpoint::here("delete-after-request").await;
-        self.context
-            .metrics
-            .batch_ended(&self.part.removals()[batch.from..batch.to], &outcomes);
+        let outcomes = outcomes_of(kept, deleted);
+        self.context.metrics.batch_ended(
+            &self.part.removals()[batch.from..batch.to],
+            &outcomes,
+            self.plan.undo(),
+        );
         self.journal.end(batch, &outcomes).await?;
+        self.drop_copies(batch, &outcomes).await?;
         Ok(outcomes)
+    }
+
+    /// Keeps what the batch deletes, where the plan says so: before a permit is asked for, which is good for seconds only.
+    async fn keep(&self, batch: Batch) -> Result<Vec<Kept>, TaskError> {
+        let removals = &self.part.removals()[batch.from..batch.to];
+        match self.plan.undo() {
+            Undo::Copies => Ok(keep(&*self.context.registry, self.plan.epoch().run, removals).await?),
+            Undo::Nothing | Undo::Versions => Ok(vec![Kept::MayGo; removals.len()]),
+        }
+    }
+
+    /// Removes the copies of what the store would not delete.
+    async fn drop_copies(&self, batch: Batch, outcomes: &[KeyOutcome]) -> Result<(), TaskError> {
+        let removals = &self.part.removals()[batch.from..batch.to];
+        let refused = removals.iter().zip(outcomes);
+        let refused: Vec<_> = refused
+            .filter(|(_, outcome)| matches!(outcome, KeyOutcome::Failed(_)))
+            .map(|(removal, _)| removal)
+            .collect();
+        if self.plan.undo() == Undo::Copies && !refused.is_empty() {
+            drop_copies(&*self.context.registry, self.plan.epoch().run, &refused).await?;
+        }
+        Ok(())
     }
 
     /// Nothing was sent: whoever else deletes these keys frees them, not this batch (R5).
@@ -257,12 +297,24 @@ impl Sender<'_> {
     }
 }
 
+/// What became of each key of a batch: of those that were sent, and of those that could not be kept and so stay.
+fn outcomes_of(kept: Vec<Kept>, deleted: Vec<KeyOutcome>) -> Vec<KeyOutcome> {
+    let mut deleted = deleted.into_iter();
+    let not_told = || KeyOutcome::Unknown("the store did not say what became of it".to_owned());
+    let outcome = |kept| match kept {
+        Kept::MayGo => deleted.next().unwrap_or_else(not_told),
+        Kept::Not(why) => KeyOutcome::Failed(why),
+        Kept::NotYet => KeyOutcome::Throttled,
+    };
+    kept.into_iter().map(outcome).collect()
+}
+
 fn sum_up(part: &TracedPart, batch: Batch, outcomes: &[KeyOutcome]) -> RemovedFindings {
     let mut findings = RemovedFindings::default();
     for (removal, outcome) in part.removals()[batch.from..batch.to].iter().zip(outcomes) {
         if *outcome == KeyOutcome::Deleted {
             findings.removed += 1;
-            if removal.kind == RemovalKind::Blob {
+            if matches!(removal.kind, RemovalKind::Blob | RemovalKind::QuarantinedBlob) {
                 findings.freed_bytes += removal.size;
             }
         } else {

@@ -3,17 +3,18 @@
 //! Comes in: a batch of a plan whose sealed document says that it moves. Goes out: for each key, whether it may go. Upholds R5: a key
 //! that is there no more needs no copy, for whoever removed it under this plan made one before.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use hardprune_common::failpoint;
-use hardprune_common::quarantine::copy_key;
+use hardprune_common::quarantine::{PutBack, copy_key};
 use hardprune_common::removal::{Removal, RemovalKind};
 use hardprune_common::run::RunId;
-use hardprune_common::store::{ListRange, Store, StoreError};
+use hardprune_common::store::{DeleteBatch, Store, StoreError, find_all};
 
 /// Copies of one batch in flight. The store bounds all batches together.
 const COPIES_IN_FLIGHT: usize = 64;
+const DROP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What became of the attempt to keep a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +41,7 @@ pub(crate) async fn keep(
         .iter()
         .map(|removal| keep_one(registry, run, removal))
         .collect();
-    let mut kept: Vec<Kept> = stream::iter(copies)
-        .buffered(COPIES_IN_FLIGHT)
-        .collect()
-        .await;
+    let mut kept: Vec<Kept> = stream::iter(copies).buffered(COPIES_IN_FLIGHT).collect().await;
     // A copy must outlast a power failure that the delete outlasts.
     registry.flush().await?;
     failpoint::here("quarantine-copied").await;
@@ -71,65 +69,63 @@ fn is_kept(removal: &Removal) -> bool {
     removal.kind != RemovalKind::UploadFile
 }
 
-/// Looks whether the copies are there, and as large as what they are of (R1: no promise of a store is believed alone).
+/// Looks whether the copies are there, and as large as what they are of: no promise of a store is believed alone (R1).
 async fn prove(
     registry: &dyn Store,
     run: RunId,
     removals: &[Removal],
     kept: &mut [Kept],
 ) -> Result<(), StoreError> {
-    let mut wanted: HashMap<String, usize> = HashMap::new();
-    for (place, removal) in removals.iter().enumerate() {
-        if is_kept(removal) && kept[place] == Kept::MayGo {
-            wanted.insert(copy_key(run, &removal.key), place);
-        }
-    }
-    let (Some(first), Some(last)) = (wanted.keys().min(), wanted.keys().max()) else {
-        return Ok(());
+    let copied: Vec<usize> = (0..removals.len())
+        .filter(|place| is_kept(&removals[*place]) && kept[*place] == Kept::MayGo)
+        .collect();
+    let keys = |places: &[usize], key: &dyn Fn(&Removal) -> String| -> Vec<String> {
+        places.iter().map(|place| key(&removals[*place])).collect()
     };
-    // A key less its last character sorts before it.
-    let range = ListRange {
-        after: first.get(..first.len() - 1).map(str::to_owned),
-        before: Some(format!("{last}/")),
-        ..ListRange::prefix(common_prefix(first, last))
-    };
-    let mut pages = registry.list(range);
-    while let Some(page) = pages.try_next().await? {
-        for object in page {
-            let Some(place) = wanted.remove(&object.key) else {
-                continue;
-            };
-            let removal = &removals[place];
-            if removal.kind == RemovalKind::Blob && object.size != removal.size {
+    let copies = find_all(registry, &keys(&copied, &|removal| copy_key(run, &removal.key))).await?;
+    let mut without = Vec::new();
+    for (place, copy) in copied.into_iter().zip(copies) {
+        let removal = &removals[place];
+        match copy {
+            None => without.push(place),
+            Some(copy) if removal.kind == RemovalKind::Blob && copy.size != removal.size => {
                 kept[place] = Kept::Not(format!(
                     "its copy in quarantine has {} bytes, and it had {} when it was listed",
-                    object.size, removal.size
+                    copy.size, removal.size
                 ));
             }
+            Some(_) => {}
         }
     }
-    let missing: Vec<(String, usize)> = wanted.into_iter().collect();
-    let mut looks = stream::iter(missing)
-        .map(|(copy, place)| async move {
-            let is_there = registry.find(&removals[place].key).await?.is_some();
-            Ok::<_, StoreError>((copy, place, is_there))
-        })
-        .buffer_unordered(COPIES_IN_FLIGHT);
-    while let Some((copy, place, is_there)) = looks.try_next().await? {
-        // Of what is gone there is nothing to keep.
-        if is_there {
-            kept[place] = Kept::Not(format!("its copy in quarantine, {copy}, is not there"));
-        }
+    let left = find_all(registry, &keys(&without, &|removal| removal.key.clone())).await?;
+    // Of what is gone there is nothing to keep.
+    for (place, _) in without.into_iter().zip(left).filter(|(_, left)| left.is_some()) {
+        kept[place] = Kept::Not("its copy in quarantine is not there".to_owned());
     }
     Ok(())
 }
 
-/// What two keys begin with alike, in whole characters.
-fn common_prefix<'k>(first: &'k str, last: &str) -> &'k str {
-    let alike = first
-        .char_indices()
-        .zip(last.chars())
-        .find(|((_, ours), theirs)| ours != theirs);
-    let end = alike.map_or(first.len().min(last.len()), |((at, _), _)| at);
-    &first[..end]
+/// Removes the copies of what could not be deleted: it is in its place, and is not to be kept twice.
+///
+/// # Errors
+///
+/// A listing that fails: the copies stay.
+pub(crate) async fn drop_copies(
+    registry: &dyn Store,
+    run: RunId,
+    left: &[&Removal],
+) -> Result<(), StoreError> {
+    let originals: Vec<String> = left.iter().map(|removal| removal.key.clone()).collect();
+    let copies: Vec<String> = originals.iter().map(|key| copy_key(run, key)).collect();
+    let originals = find_all(registry, &originals).await?;
+    let copies = find_all(registry, &copies).await?;
+    let seen = copies.iter().zip(&originals).filter_map(|pair| match pair {
+        (Some(copy), Some(original)) => PutBack::seen(copy, original),
+        _ => None,
+    });
+    let batch = DeleteBatch::put_back(seen.collect(), DROP_TIMEOUT);
+    if !batch.keys().is_empty() {
+        registry.delete(batch).await;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ mod budget;
 pub mod context;
 mod decide;
 mod delete_blobs;
+mod keep_copies;
 pub mod logging;
 pub mod mark_limits;
 mod mark_range;

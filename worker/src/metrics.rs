@@ -11,6 +11,7 @@ use hardprune_common::metrics::{
     Counters, Gauges, Histograms, StoreRequests, counter, counters, gauge, gauges, histograms, register,
 };
 use hardprune_common::nats::Watcher;
+use hardprune_common::quarantine::Undo;
 use hardprune_common::removal::Removal;
 use hardprune_common::store::{KeyOutcome, Store};
 use hardprune_common::task::WorkKind;
@@ -145,14 +146,15 @@ impl WorkerMetrics {
         self.throttled_batches.inc();
     }
 
-    /// Counts what became of the keys of one request.
-    pub fn batch_ended(&self, removals: &[Removal], outcomes: &[KeyOutcome]) {
+    /// Counts what became of the keys of one request. What can be had back has freed nothing.
+    pub fn batch_ended(&self, removals: &[Removal], outcomes: &[KeyOutcome], undo: Undo) {
         let (mut keys, mut freed_bytes, mut failed, mut throttled) = (0, 0, 0, false);
         for (removal, outcome) in removals.iter().zip(outcomes) {
             match outcome {
                 KeyOutcome::Deleted => {
                     keys += 1;
-                    freed_bytes += removal.blob().map_or(0, |_| removal.size);
+                    let is_freed = undo == Undo::Nothing && removal.blob().is_some();
+                    freed_bytes += if is_freed { removal.size } else { 0 };
                 }
                 KeyOutcome::Failed(_) | KeyOutcome::Unknown(_) => failed += 1,
                 KeyOutcome::Throttled => throttled = true,

@@ -4,19 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::failpoint;
 use hardprune_common::journal::{Batch, BatchEnd, Fate, Journal, JournalFiles};
 use hardprune_common::last_delete::deleted_since;
 use hardprune_common::removal::Removal;
 use hardprune_common::run::Epoch;
 use hardprune_common::state::{FileRef, StateError, StateStore};
-use hardprune_common::store::{ListRange, Store, StoreError};
+use hardprune_common::store::{Store, StoreError, find_all};
 
 use crate::process::place;
-
-/// Keys looked for at once.
-const LOOKS_AT_ONCE: usize = 32;
 
 /// What went wrong while settling.
 #[derive(Debug, thiserror::Error)]
@@ -177,26 +173,12 @@ async fn look_at(registry: &dyn Store, removals: &[Removal], end: &BatchEnd) -> 
             Some(Fate::Unknown(_) | Fate::NotDone) => unsure.push((place, removal.key.clone())),
         }
     }
-    let mut looks = stream::iter(unsure)
-        .map(|(place, key)| async move { Ok((place, is_there(registry, &key).await?)) })
-        .buffer_unordered(LOOKS_AT_ONCE);
-    while let Some((place, there)) = looks.try_next().await? {
-        if there {
-            looked_at.not_deleted.push((place, Fate::NotDone));
-        } else {
-            looked_at.absent.push(place);
+    let (places, keys): (Vec<usize>, Vec<String>) = unsure.into_iter().unzip();
+    for (place, found) in places.into_iter().zip(find_all(registry, &keys).await?) {
+        match found {
+            Some(_) => looked_at.not_deleted.push((place, Fate::NotDone)),
+            None => looked_at.absent.push(place),
         }
     }
     Ok(looked_at)
-}
-
-async fn is_there(registry: &dyn Store, key: &str) -> Result<bool, StoreError> {
-    // Listed, not read: the bytes may be many, and a listing is what the plan was made from.
-    let mut pages = registry.list(ListRange::prefix(key));
-    while let Some(page) = pages.try_next().await? {
-        if page.iter().any(|object| object.key == key) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -1,7 +1,7 @@
 //! The keys of one delete request, and what became of each.
 //!
-//! A batch can be made in two ways only: from a permit that stands for a sealed plan (R2), or of hardprune's
-//! own files. There is no way to name any other key.
+//! A batch can be made in three ways only: from a permit that stands for a sealed plan (R2), of copies in quarantine whose
+//! originals were seen in their place, or of hardprune's own files. There is no way to name any other key.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority::{DeletePermit, PlannedKey};
 use crate::clock;
+use crate::quarantine::{PutBack, is_among_copies};
 
 /// Where hardprune keeps its own files, beside `docker/`.
 pub const OWN_FOLDER: &str = "hardprune/";
@@ -22,7 +23,9 @@ pub struct DeleteBatch {
 
 /// A key that was to be removed as one of hardprune's own files, but is none.
 #[derive(Debug, thiserror::Error)]
-#[error("{key:?} is not a file of hardprune's own (they begin with {OWN_FOLDER:?}); not removed")]
+#[error(
+    "{key:?} is not a file of hardprune's own (they begin with {OWN_FOLDER:?}, and copies in quarantine are none); not removed"
+)]
 pub struct NotOwnFile {
     key: String,
 }
@@ -38,15 +41,24 @@ impl DeleteBatch {
         }
     }
 
+    /// Makes a batch of copies in quarantine that nobody needs: what they are copies of is in its place.
+    #[must_use]
+    pub fn put_back(copies: Vec<PutBack>, timeout: Duration) -> Self {
+        Self {
+            keys: copies.into_iter().map(PutBack::into_key).collect(),
+            deadline: clock::monotonic_now() + timeout,
+        }
+    }
+
     /// Makes a batch of hardprune's own files: state, locks, probes.
     ///
     /// # Errors
     ///
-    /// A key outside hardprune's own folder.
+    /// A key outside hardprune's own folder, and a copy in quarantine: that may be all that is left of a blob.
     pub fn own_files(keys: Vec<String>, timeout: Duration) -> Result<Self, NotOwnFile> {
         if let Some(key) = keys
             .iter()
-            .find(|key| !key.starts_with(OWN_FOLDER) || key.contains("/../"))
+            .find(|key| !key.starts_with(OWN_FOLDER) || key.contains("/../") || is_among_copies(key))
         {
             return Err(NotOwnFile { key: key.clone() });
         }

@@ -246,7 +246,9 @@ fn forget_one(pipeline: &mut Pipeline, removal: &Removal) -> bool {
         | RemovalKind::TagCurrent
         | RemovalKind::RevisionLink
         | RemovalKind::SignatureLink
-        | RemovalKind::UploadFile => false,
+        | RemovalKind::UploadFile
+        | RemovalKind::QuarantinedLink
+        | RemovalKind::QuarantinedBlob => false,
     }
 }
 
