@@ -21,12 +21,14 @@ mod find_all;
 pub mod location;
 mod multipart;
 mod requests;
+mod undelete;
 
 pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile, OWN_FOLDER};
 pub use error::StoreError;
 pub use find_all::find_all;
 pub use multipart::{AbandonedUpload, MultipartUpload, MultipartUploads, UploadAbort, UploadParts};
 pub use requests::{RequestCounter, RequestCounts, RequestKind};
+pub use undelete::Undeletion;
 
 /// One object, as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +190,7 @@ impl Versioning {
 
 /// A place that keeps objects.
 ///
-/// Every method may be called many times at once. Reads are retried a bounded number of times inside;
+/// Every method may be called many times at once. Reads and copies are retried a bounded number of times inside;
 /// writes and deletes never are (R10).
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
@@ -277,6 +279,34 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// Nothing is retried, and the request ends within the batch's timeout (R10).
     async fn delete(&self, batch: DeleteBatch) -> Vec<KeyOutcome>;
+
+    /// Copies the object at `from`, of `size` bytes, to `to`, on the store's side, in place of whatever is there. Readers of `to` see
+    /// what was there before or the whole copy. To copy again what was copied changes nothing. The copy's time of modification may be
+    /// that of the source or the copy's own.
+    ///
+    /// Some requests are repeated after a failure, and one whose answer was lost may still be carried out later: the caller must know
+    /// that until then nothing but this copy belongs at `to`. On a filesystem the two may be one file with two names: who writes
+    /// into one of them in place, as Distribution 2.x rewrites links, writes into both. [`Store::flush`] before `from` is deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] where there is nothing at `from`; on a filesystem also where it is no regular file, or a symbolic link
+    /// is on the way to either; failures of the store. They name `from`. What is at `to` then is what was there, or the whole copy.
+    async fn copy(&self, from: &str, to: &str, size: u64) -> Result<(), StoreError>;
+
+    /// Takes back the delete of exactly `key` in a bucket that keeps versions: removes the delete markers that hide its newest object.
+    /// Once more changes nothing. What was written since is left alone, and hides the older object as before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Configuration`] where this store has no versions to take a delete back from; a listing of versions that does not
+    /// prove itself (R12); failures of the store, after which some of several markers may be gone.
+    async fn undelete(&self, _key: &str) -> Result<Undeletion, StoreError> {
+        Err(StoreError::Configuration {
+            store: self.identity().to_owned(),
+            problem: undelete::NOT_HERE.to_owned(),
+        })
+    }
 
     /// The store's time (R4): for a cloud store the `Date` of its answers, for a filesystem the machine's clock.
     ///

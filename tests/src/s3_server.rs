@@ -3,7 +3,7 @@
 //! spoiled by scripted faults ([`Fault`]).
 //!
 //! It runs on threads of its own, so it can be started from blocking programs, too, and ends when dropped.
-//! Requests are path-style. Versions of objects other than the current one cannot be reached.
+//! Requests are path-style. Versions of objects other than the current one can be listed and removed, but not read.
 
 mod answers;
 mod body_check;
@@ -16,6 +16,7 @@ mod listing;
 mod multipart;
 mod operations;
 mod storage;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -68,6 +69,8 @@ pub struct S3Options {
     pub latency: Duration,
     /// Whether the bucket keeps versions: answers name them, and what is deleted or replaced only hides.
     pub versioned: bool,
+    /// The most bytes that one request copies.
+    pub largest_copy: u64,
     /// Whether `If-Match` and `If-None-Match` of a write count; otherwise they are silently ignored.
     pub honours_conditions: bool,
     /// What `ETag`s are.
@@ -88,6 +91,7 @@ impl Default for S3Options {
             page_size: 1000,
             latency: Duration::ZERO,
             versioned: false,
+            largest_copy: 5 << 30,
             honours_conditions: true,
             etags: ETags::Md5,
             check_credentials: true,

@@ -1,11 +1,17 @@
 //! What every store does, whichever it is: one suite, for a folder, a bucket, and a folder in a bucket.
 
+#[path = "stores/copying.rs"]
+mod copying;
+#[path = "stores/copying_on_s3.rs"]
+mod copying_on_s3;
 #[path = "stores/listing.rs"]
 mod listing;
 #[path = "stores/opened.rs"]
 mod opened;
 #[path = "stores/ranges.rs"]
 mod ranges;
+#[path = "stores/undeleting.rs"]
+mod undeleting;
 #[path = "stores/writing.rs"]
 mod writing;
 
@@ -30,6 +36,8 @@ macro_rules! on_every_store {
 }
 
 on_every_store! {
+    copying: a_copy_has_the_bytes_and_the_source_stays, a_copy_takes_the_place_of_what_is_there, odd_names_are_copied_to_odd_names,
+        what_is_not_there_is_not_copied, no_copy_leads_out_of_the_store, a_copy_is_counted_as_one;
     listing: keys_come_in_the_order_of_their_bytes, a_prefix_may_end_inside_a_name, a_range_may_begin_and_end_anywhere,
         a_folder_shows_what_is_directly_in_it, what_is_not_there_is_empty, an_object_is_listed_as_it_is,
         any_range_of_any_keys_is_what_the_model_says, a_glance_and_a_look_show_what_a_list_does;

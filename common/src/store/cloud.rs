@@ -15,8 +15,11 @@ mod ask_retention;
 mod aws_profile;
 mod azure;
 mod azure_batch;
+mod azure_copy;
 mod bulk_delete;
 mod connector;
+mod copy_in_parts;
+mod copy_object;
 mod gcs;
 mod http_client;
 mod list_objects;
@@ -34,6 +37,7 @@ mod scripted_server;
 mod single_delete;
 #[cfg(test)]
 mod tests;
+mod undelete;
 mod write_object;
 mod xml_document;
 
@@ -49,7 +53,7 @@ use self::provider::{DeleteStyle, Provider};
 use crate::store::location::NAMELESS_FOLDER;
 use crate::store::{
     DeleteBatch, FolderPage, KeyOutcome, ListRange, ListedObject, MultipartUploads, Object, ObjectVersion,
-    PutCondition, RequestCounts, Store, StoreError, Versioning,
+    PutCondition, RequestCounts, Store, StoreError, Undeletion, Versioning,
 };
 
 /// A bucket or container, or a folder in one.
@@ -155,6 +159,14 @@ impl Store for CloudStore {
             DeleteStyle::AzureBatch => self.delete_azure_batch(&batch).await,
             DeleteStyle::OneByOne => self.delete_one_by_one(&batch).await,
         }
+    }
+
+    async fn copy(&self, from: &str, to: &str, size: u64) -> Result<(), StoreError> {
+        self.copy_object(from, to, size).await
+    }
+
+    async fn undelete(&self, key: &str) -> Result<Undeletion, StoreError> {
+        self.remove_delete_markers(key).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

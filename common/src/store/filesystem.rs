@@ -1,9 +1,10 @@
 //! A folder as a store: the registry's filesystem driver, and local state.
 //!
 //! Keys are paths below the root. Symbolic links are followed by reads, by listings that ask for it, and never by
-//! deletes (R3). `object_store`'s own local store follows them everywhere, hides names with `#` and fails on names
+//! deletes (R3) and copies. `object_store`'s own local store follows them everywhere, hides names with `#` and fails on names
 //! that are no UTF-8; hence this one.
 
+mod copy;
 mod delete;
 mod empty_folders;
 mod walk;
@@ -357,6 +358,11 @@ impl Store for FilesystemStore {
             .blocking(move |store| Ok(delete::delete(&store, &batch)))
             .await;
         deleted.unwrap_or_else(|error| vec![KeyOutcome::Unknown(error.to_string()); keys])
+    }
+
+    async fn copy(&self, from: &str, to: &str, _size: u64) -> Result<(), StoreError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.blocking(move |store| copy::copy(&store, &from, &to)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

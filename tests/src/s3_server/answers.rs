@@ -9,6 +9,7 @@ use s3s::{S3Result, s3_error};
 
 use super::listing::Page;
 use super::multipart::Upload;
+use super::versions::ListedVersion;
 
 /// What `encoding-type=url` leaves as it is.
 const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -192,6 +193,69 @@ pub(super) fn list_uploads(
         upload_id_marker: input.upload_id_marker,
         next_key_marker: last.as_ref().map(|(key, ..)| names.write(key.clone())),
         next_upload_id_marker: last.map(|(_, id, _)| id),
+        encoding_type: input.encoding_type,
+        ..Default::default()
+    }
+}
+
+/// Returns one page of the versions of keys. Unlike S3 itself it has all delete markers first.
+pub(super) fn list_versions(
+    versions: Vec<ListedVersion>,
+    input: ListObjectVersionsInput,
+    page_size: usize,
+) -> ListObjectVersionsOutput {
+    let most = page_limit(input.max_keys, page_size);
+    let after = input.key_marker.as_deref().unwrap_or_default();
+    let after_id = input.version_id_marker.as_deref();
+    // Of the marker's key what comes behind its version, or without one nothing.
+    let mut is_behind = false;
+    let mut page: Vec<_> = versions
+        .into_iter()
+        .filter(|version| {
+            let counts = version.key.as_str() > after || is_behind;
+            let is_marker = version.key == after && Some(version.id.as_str()) == after_id;
+            is_behind = version.key == after && (is_behind || is_marker);
+            counts && version.key.as_str() >= after
+        })
+        .collect();
+    let is_truncated = page.len() > most;
+    page.truncate(most);
+    let last = page.last().filter(|_| is_truncated).cloned();
+    let names = Names::asked(input.encoding_type.as_ref());
+    let (mut objects, mut markers) = (Vec::new(), Vec::new());
+    for version in page {
+        let (key, version_id) = (Some(names.write(version.key)), Some(version.id));
+        let (is_latest, last_modified) = (Some(version.is_newest), Some(time(version.last_modified)));
+        match version.object {
+            Some((size, etag)) => objects.push(ObjectVersion {
+                key,
+                version_id,
+                is_latest,
+                last_modified,
+                size: i64::try_from(size).ok(),
+                e_tag: Some(ETag::Strong(etag)),
+                ..Default::default()
+            }),
+            None => markers.push(DeleteMarkerEntry {
+                key,
+                version_id,
+                is_latest,
+                last_modified,
+                ..Default::default()
+            }),
+        }
+    }
+    ListObjectVersionsOutput {
+        name: Some(input.bucket),
+        is_truncated: Some(is_truncated),
+        max_keys: input.max_keys,
+        prefix: input.prefix.map(|prefix| names.write(prefix)),
+        key_marker: input.key_marker.map(|key| names.write(key)),
+        version_id_marker: input.version_id_marker,
+        next_key_marker: last.as_ref().map(|last| names.write(last.key.clone())),
+        next_version_id_marker: last.map(|last| last.id),
+        versions: Some(objects),
+        delete_markers: Some(markers),
         encoding_type: input.encoding_type,
         ..Default::default()
     }

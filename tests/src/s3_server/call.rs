@@ -12,7 +12,7 @@ use s3s::xml::{Deserialize, Deserializer};
 /// The kinds of request that faults and counters tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A listing of keys, of either version.
+    /// A listing of keys, of either version, or of versions.
     List,
     /// A read of an object.
     Get,
@@ -66,7 +66,7 @@ fn on_bucket(head: &Parts) -> Operation {
     match head.method {
         Method::POST if has("delete") => Operation::DeleteObjects,
         Method::GET if has("uploads") => Operation::Multipart,
-        Method::GET if has("location") || has("versions") || has("versioning") => Operation::Other,
+        Method::GET if has("location") || has("versioning") => Operation::Other,
         Method::GET if head.uri.path() != "/" => Operation::List,
         _ => Operation::Other,
     }

@@ -15,6 +15,7 @@ use s3s::dto::{ETag, ETagCondition, Metadata};
 use s3s::{S3Result, s3_error};
 
 use super::ETags;
+use super::versions::{Hidden, ListedVersion, RemovedVersion, Versions};
 
 /// One object of the bucket.
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ struct State {
     clock_offset: SignedDuration,
     objects: BTreeMap<String, Arc<Object>>,
     last_version: u64,
-    hidden_bytes: u64,
+    hidden: Versions,
 }
 
 impl Content {
@@ -163,23 +164,43 @@ impl Content {
             attributes,
             version: state.last_version,
         });
-        if let Some(replaced) = state.objects.insert(key, Arc::clone(&object)) {
-            state.hide(self.versioned, &replaced);
+        if let Some(replaced) = state.objects.insert(key.clone(), Arc::clone(&object))
+            && self.versioned
+        {
+            state.hidden.hide(&key, Hidden::Object(replaced));
         }
         Ok(object)
     }
 
-    /// Removes an object; in a versioned bucket its bytes stay, hidden.
+    /// Removes an object; in a versioned bucket its bytes stay, hidden behind a delete marker.
     pub(super) fn remove(&self, key: &str, conditions: &Conditions) -> S3Result<Option<Arc<Object>>> {
+        let at = self.now();
         let mut state = self.write();
         if self.honours_conditions {
             conditions.check_write(state.objects.get(key))?;
         }
         let removed = state.objects.remove(key);
-        if let Some(object) = &removed {
-            state.hide(self.versioned, object);
+        if self.versioned {
+            if let Some(object) = &removed {
+                state.hidden.hide(key, Hidden::Object(Arc::clone(object)));
+            }
+            state.last_version += 1;
+            let version = state.last_version;
+            state.hidden.hide(key, Hidden::Marker { version, at });
         }
         Ok(removed)
+    }
+
+    /// Removes a version for good.
+    pub(super) fn remove_version(&self, key: &str, id: &str) -> Option<RemovedVersion> {
+        let State { hidden, objects, .. } = &mut *self.write();
+        hidden.remove(objects, key, id)
+    }
+
+    /// Returns all versions of the keys under a prefix, of each key the newest first.
+    pub(super) fn versions(&self, prefix: &str) -> Vec<ListedVersion> {
+        let state = self.read();
+        state.hidden.list(&state.objects, prefix, self.versioned)
     }
 
     /// Shows the objects from a key on, in order, until the visitor has seen enough.
@@ -219,7 +240,7 @@ impl Content {
     }
 
     pub(super) fn hidden_bytes(&self) -> u64 {
-        self.read().hidden_bytes
+        self.read().hidden.bytes()
     }
 
     // A panic of one request must not take the bucket from the others: no method leaves it half-changed.
@@ -229,13 +250,5 @@ impl Content {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn hide(&mut self, versioned: bool, object: &Object) {
-        if versioned {
-            self.hidden_bytes += object.bytes.len() as u64;
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::call::{Call, Operation};
 /// How many requests of each kind have arrived (also those that a fault answered).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Listings, of either version.
+    /// Listings, of either version, or of versions.
     pub list: u64,
     /// Reads of an object, whole or in part.
     pub get: u64,

@@ -15,6 +15,7 @@ use super::answers;
 use super::content::{Attributes, Conditions, Object};
 use super::faults::{Effect, MetFault};
 use super::listing::{ListQuery, Page, list_page};
+use super::versions::version_id;
 
 /// The largest number of keys that one `DeleteObjects` request may have.
 const MOST_KEYS_TO_DELETE: usize = 1000;
@@ -68,11 +69,20 @@ impl Operations {
         }
     }
 
+    /// Refuses what is too much for one copy.
+    fn check_copy(&self, bytes: usize) -> S3Result<()> {
+        let most = self.0.options.largest_copy;
+        if bytes as u64 > most {
+            return Err(s3_error!(
+                InvalidRequest,
+                "The specified copy source is larger than the maximum allowable size for a copy source: {most}"
+            ));
+        }
+        Ok(())
+    }
+
     fn version_id(&self, object: &Object) -> Option<String> {
-        self.0
-            .content
-            .is_versioned()
-            .then(|| format!("version-{:016}", object.version))
+        self.0.content.is_versioned().then(|| version_id(object.version))
     }
 
     fn list(&self, query: ListQuery<'_>, max_keys: Option<i32>, extensions: &Extensions) -> S3Result<Page> {
@@ -165,6 +175,20 @@ impl S3 for Operations {
         Ok(S3Response::new(answers::list_v1(page, input)))
     }
 
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = req.input;
+        self.check_bucket(&input.bucket)?;
+        let versions = self
+            .0
+            .content
+            .versions(input.prefix.as_deref().unwrap_or_default());
+        let page = answers::list_versions(versions, input, self.0.options.page_size);
+        Ok(S3Response::new(page))
+    }
+
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
         refuse_version_id(input.version_id.as_deref())?;
@@ -252,6 +276,7 @@ impl S3 for Operations {
             source.attributes.clone()
         };
         let bytes = source.bytes.clone();
+        self.check_copy(bytes.len())?;
         let object = self
             .0
             .content
@@ -273,7 +298,14 @@ impl S3 for Operations {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = req.input;
         self.check_bucket(&input.bucket)?;
-        refuse_version_id(input.version_id.as_deref())?;
+        if let Some(id) = input.version_id {
+            let removed = self.0.content.remove_version(&input.key, &id);
+            return Ok(S3Response::new(DeleteObjectOutput {
+                delete_marker: removed.map(|removed| removed.was_marker),
+                version_id: Some(id),
+                ..Default::default()
+            }));
+        }
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: None,
@@ -366,6 +398,12 @@ impl S3 for Operations {
         let input = req.input;
         self.check_bucket(&input.bucket)?;
         let source = self.find_source(&input.copy_source)?;
+        if input
+            .copy_source_if_match
+            .is_some_and(|condition| !source.fits(&condition))
+        {
+            return Err(s3_error!(PreconditionFailed));
+        }
         let bytes = match input.copy_source_range.as_deref() {
             Some(header) => {
                 let range = Range::parse(header).map_err(|_| s3_error!(InvalidArgument))?;
@@ -373,6 +411,7 @@ impl S3 for Operations {
             }
             None => source.bytes.clone(),
         };
+        self.check_copy(bytes.len())?;
         let now = self.0.content.now();
         let etag = self
             .0

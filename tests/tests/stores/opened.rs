@@ -1,10 +1,12 @@
 //! The stores that the suite runs on, each empty.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use hardprune_common::store::cloud::RetryPolicy;
 use hardprune_common::store::filesystem::FilesystemStore;
 use hardprune_common::store::location::{Environment, OpenOptions, Settings, StorageLocation};
 use hardprune_common::store::{ListRange, ListedObject, PutCondition, Store};
@@ -41,9 +43,14 @@ pub fn in_a_folder_of_a_bucket() -> Result<Opened> {
 }
 
 fn on_s3(folder: &str) -> Result<Opened> {
+    on_s3_as(folder, S3Options::default(), &[])
+}
+
+/// A store in a folder (with a `/` in front) of a bucket of a server with `options`, whose pages are small whatever they say.
+pub fn on_s3_as(folder: &str, options: S3Options, more_settings: &[(&str, &str)]) -> Result<Opened> {
     let options = S3Options {
         page_size: PAGE,
-        ..S3Options::default()
+        ..options
     };
     let server = S3Server::start(options)?;
     if !folder.is_empty() {
@@ -64,16 +71,37 @@ fn on_s3(folder: &str) -> Result<Opened> {
     .into_iter()
     .collect();
     settings.set("endpoint", server.endpoint());
+    for (name, value) in more_settings {
+        settings.set(*name, *value);
+    }
     let name = format!("s3://{}{folder}", server.bucket());
     let location = StorageLocation::parse_in(&name, settings, Environment::default())?;
+    let retry = RetryPolicy {
+        first_pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(5),
+        ..RetryPolicy::default()
+    };
+    let options = OpenOptions {
+        retry,
+        ..OpenOptions::default()
+    };
     Ok(Opened {
-        store: location.open(&OpenOptions::default())?,
+        store: location.open(&options)?,
         server: Some(server),
         _folder: None,
     })
 }
 
 impl Opened {
+    /// The server that the store stands on.
+    ///
+    /// # Panics
+    ///
+    /// If it stands on a folder.
+    pub fn server(&self) -> &S3Server {
+        self.server.as_ref().expect("the store stands on a server")
+    }
+
     /// Writes an object whatever is there.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let put = self.store.put(key, bytes.into(), PutCondition::Always).await;

@@ -8,7 +8,7 @@ use object_store::client::HttpRequest;
 use super::answers::describe;
 use super::connector::Authorizer;
 use super::list_page::PageFormat;
-use super::provider::{DeleteStyle, ListQuery, Provider, etag_version, query_string};
+use super::provider::{CopyStyle, DeleteStyle, ListQuery, Provider, etag_version, query_string};
 use super::s3::etag_condition;
 use crate::store::{ObjectVersion, PutCondition};
 
@@ -82,6 +82,10 @@ impl Provider for Azure {
 
     fn delete_style(&self) -> DeleteStyle {
         DeleteStyle::AzureBatch
+    }
+
+    fn copy_style(&self) -> CopyStyle<'_> {
+        CopyStyle::ByAddress
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one way to a cloud store: bounds the requests in flight, counts every attempt, notes the store's time (R4) and
-//! version ids, and is the only layer that retries. It retries reads; a write or a delete is sent once (R10).
+//! version ids, and is the only layer that retries. It retries what may be carried out twice: reads, and copies. A write or a delete of an object is sent
+//! once (R10).
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -166,9 +167,20 @@ impl Connector {
         about: &About,
         judge: impl Fn(&Answer) -> Result<T, Judgement>,
     ) -> Result<T, StoreError> {
+        self.repeat(ask, about, self.retry.read_timeout, judge).await
+    }
+
+    /// As [`Connector::read`], for anything that may be carried out twice; one attempt may take as long as `timeout`.
+    pub async fn repeat<T>(
+        &self,
+        ask: &Ask,
+        about: &About,
+        timeout: Duration,
+        judge: impl Fn(&Answer) -> Result<T, Judgement>,
+    ) -> Result<T, StoreError> {
         let mut attempt = 1;
         loop {
-            let (error, wish) = match self.attempt_read(ask).await {
+            let (error, wish) = match self.attempt(ask, timeout).await {
                 Err(NoAnswer::NoCredentials(detail)) => {
                     return Err(NoAnswer::NoCredentials(detail).into_error(about));
                 }
@@ -190,20 +202,19 @@ impl Connector {
                 return Err(error);
             }
             let pause = self.retry.pause(attempt, wish, rand::random());
-            tracing::debug!(attempt, ?pause, %error, "reading again");
+            tracing::debug!(attempt, ?pause, %error, "asking again");
             tokio::time::sleep(pause).await;
             attempt += 1;
         }
     }
 
-    async fn attempt_read(&self, ask: &Ask) -> Result<Answer, NoAnswer> {
+    async fn attempt(&self, ask: &Ask, timeout: Duration) -> Result<Answer, NoAnswer> {
         let _permit = self
             .in_flight
             .acquire()
             .await
             .map_err(|_| NoAnswer::NotSent("the store was closed".to_owned()))?;
-        self.exchange(ask, Deadline::now() + self.retry.read_timeout)
-            .await
+        self.exchange(ask, Deadline::now() + timeout).await
     }
 
     /// Sends a write or a delete, once. All of it, waiting for a free place included, ends within `timeout` (R10).

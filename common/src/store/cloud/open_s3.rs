@@ -13,6 +13,7 @@ use super::answers::describe;
 use super::aws_profile::AwsProfile;
 use super::connector::Connector;
 use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
+use super::provider::CopyParts;
 use super::s3::{S3, S3Authorizer};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
@@ -22,10 +23,17 @@ const ENCRYPTION_HEADERS: [(&str, &str); 2] = [
     ("sse_kms_key_id", "x-amz-server-side-encryption-aws-kms-key-id"),
 ];
 
+/// S3 copies up to 5 GiB with one request (CopyObject). Parts of 512 MiB make 5 TiB of the most that there can be.
+const COPY_PARTS: CopyParts = CopyParts {
+    above: 5 << 30,
+    part: 512 << 20,
+};
+
 /// What was set for a bucket of S3.
 pub(crate) struct S3Config {
     values: HashMap<AmazonS3ConfigKey, String>,
     encryption: Vec<(&'static str, String)>,
+    copy_parts: CopyParts,
     /// A server that is not AWS's.
     endpoint: Option<Url>,
     region: String,
@@ -41,9 +49,20 @@ impl S3Config {
     pub fn resolve(settings: &Settings, environment: &Environment) -> Result<Self, String> {
         let mut values = HashMap::new();
         let mut encryption = Vec::new();
+        let mut copy_parts = COPY_PARTS;
         let mut http = HttpSettings::default();
         for (name, value) in settings.iter() {
             if http.take(name, value) {
+                continue;
+            }
+            // Not every server that speaks S3's language copies as much at once as S3 does.
+            let copy_size = match name {
+                "multipart_copy_threshold" => Some(&mut copy_parts.above),
+                "multipart_copy_part_size" => Some(&mut copy_parts.part),
+                _ => None,
+            };
+            if let Some(size) = copy_size {
+                *size = bytes_of(name, value)?;
                 continue;
             }
             if let Some((_, header)) = ENCRYPTION_HEADERS.iter().find(|(setting, _)| *setting == name) {
@@ -84,6 +103,7 @@ impl S3Config {
         Ok(Self {
             values,
             encryption,
+            copy_parts,
             endpoint,
             region,
             http,
@@ -179,6 +199,8 @@ pub(crate) fn open_s3(
     };
     let provider = S3 {
         place_url,
+        bucket: bucket.to_owned(),
+        copy_parts: config.copy_parts,
         bulk_delete: !config.flag(AmazonS3ConfigKey::DisableBulkDelete),
         encryption: config.encryption.clone(),
     };
@@ -189,6 +211,16 @@ pub(crate) fn open_s3(
         options.concurrency,
     );
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
+}
+
+/// At least the smallest part that S3 takes, at most the largest.
+fn bytes_of(name: &str, value: &str) -> Result<u64, String> {
+    let bytes = value.trim().parse().ok();
+    bytes
+        .filter(|bytes| (5 << 20..=5 << 30).contains(bytes))
+        .ok_or_else(|| {
+            format!("{name} must be a number of bytes from 5 MiB to 5 GiB (5242880 to 5368709120)")
+        })
 }
 
 fn environment_values(environment: &Environment) -> Vec<(AmazonS3ConfigKey, String)> {

@@ -49,6 +49,29 @@ impl DeleteStyle {
     }
 }
 
+/// How a provider takes a copy inside a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CopyStyle<'p> {
+    /// One request with a header that names bucket and key, or, above a size, one for each part.
+    ByName {
+        header: &'static str,
+        bucket: &'p str,
+        /// `None` where one request copies an object of any size.
+        parts: Option<CopyParts>,
+    },
+    /// Azure's Copy Blob, which names an address and may go on after its answer.
+    ByAddress,
+}
+
+/// When, and how, an object is copied in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CopyParts {
+    /// The most bytes that one request copies.
+    pub above: u64,
+    /// Bytes of a part, as far as the most parts that an object may have allow.
+    pub part: u64,
+}
+
 /// Where a bucket says what it keeps.
 #[derive(Debug, Clone)]
 pub(super) struct BucketMetadata {
@@ -99,6 +122,14 @@ pub(super) trait Provider: Send + Sync + 'static {
 
     /// How deletes are sent.
     fn delete_style(&self) -> DeleteStyle;
+
+    /// How copies are sent.
+    fn copy_style(&self) -> CopyStyle<'_>;
+
+    /// Whether versions of objects can be listed, and delete markers removed.
+    fn lists_versions(&self) -> bool {
+        false
+    }
 }
 
 /// Headers of a write of `length` bytes.
@@ -122,6 +153,11 @@ pub(super) fn object_url(place_url: &str, key: &str) -> Option<String> {
         return None;
     }
     Some(format!("{place_url}/{}", utf8_percent_encode(key, &IN_PATH)))
+}
+
+/// What names the source of a copy in a header.
+pub(super) fn copy_source(bucket: &str, key: &str) -> String {
+    format!("/{bucket}/{}", utf8_percent_encode(key, &IN_PATH))
 }
 
 /// A query from its parts.

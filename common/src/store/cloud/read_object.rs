@@ -134,7 +134,7 @@ impl CloudStore {
     }
 }
 
-fn refuse(answer: &Answer, about: &About) -> Judgement {
+pub(super) fn refuse(answer: &Answer, about: &About) -> Judgement {
     let refusal = Refusal::read(answer);
     // Something on the way may answer so for a moment; what the store itself says is believed at once.
     let strange =

@@ -1,4 +1,4 @@
-//! How often a read is tried, and how long to wait in between. Writes and deletes are never retried (R10).
+//! How often a read or a copy is tried, and how long to wait in between. Writes and deletes of objects are never retried (R10).
 
 use std::time::Duration;
 

@@ -9,13 +9,15 @@ use object_store::client::HttpRequest;
 use super::answers::describe;
 use super::connector::Authorizer;
 use super::list_page::PageFormat;
-use super::provider::{DeleteStyle, ListQuery, Provider, etag_version, query_string};
+use super::provider::{CopyParts, CopyStyle, DeleteStyle, ListQuery, Provider, etag_version, query_string};
 use crate::store::{ObjectVersion, PutCondition};
 
 /// A bucket of S3.
 pub(super) struct S3 {
     pub place_url: String,
+    pub bucket: String,
     pub bulk_delete: bool,
+    pub copy_parts: CopyParts,
     /// Server-side encryption as a Distribution configuration asks for it.
     pub encryption: Vec<(&'static str, String)>,
 }
@@ -59,6 +61,18 @@ impl Provider for S3 {
         } else {
             DeleteStyle::OneByOne
         }
+    }
+
+    fn copy_style(&self) -> CopyStyle<'_> {
+        CopyStyle::ByName {
+            header: "x-amz-copy-source",
+            bucket: &self.bucket,
+            parts: Some(self.copy_parts),
+        }
+    }
+
+    fn lists_versions(&self) -> bool {
+        true
     }
 }
 

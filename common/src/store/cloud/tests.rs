@@ -11,11 +11,13 @@ use crate::store::location::{Environment, OpenOptions, Settings, StorageLocation
 use crate::store::{DeleteBatch, ListRange, Store, StoreError};
 
 mod azure;
+mod copying;
 mod deleting;
 mod gcs;
 mod listing;
 mod reading;
 mod time_and_versions;
+mod undeleting;
 mod writing;
 
 const DATE: &str = "Fri, 02 Jan 2026 03:04:05 GMT";

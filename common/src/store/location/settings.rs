@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Settings of a store by name: those of the `object_store` crate (`access_key_id`, `region`, `endpoint`, …), and
-/// `ca_certificate` (a file) and `allow_invalid_certificates`. An empty value keeps out what the environment says.
+/// `ca_certificate` (a file), `allow_invalid_certificates`, and, of S3, `multipart_copy_threshold` and `multipart_copy_part_size`
+/// (bytes). An empty value keeps out what the environment says.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings(BTreeMap<String, String>);
 
