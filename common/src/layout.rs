@@ -107,6 +107,23 @@ pub fn parse_repository_key(key: &str) -> Option<RepositoryKey<'_>> {
     Some(RepositoryKey { repository, entry })
 }
 
+/// The digest that the key of a blob or a link names. `None` for a tag's current link, an upload's files, and any other key.
+#[must_use]
+pub fn digest_of(key: &str) -> Option<Digest> {
+    let Some(parsed) = parse_repository_key(key) else {
+        return parse_blob_key(key);
+    };
+    match parsed.entry? {
+        RepositoryEntry::LayerLink(digest)
+        | RepositoryEntry::RevisionLink(digest)
+        | RepositoryEntry::SignatureLink {
+            signature: digest, ..
+        }
+        | RepositoryEntry::TagIndexEntry { digest, .. } => Some(digest),
+        RepositoryEntry::TagCurrent { .. } | RepositoryEntry::Upload { .. } => None,
+    }
+}
+
 /// The name of the one file that a registry keeps in each folder of this folder, where it keeps no more: in a blob's, a
 /// layer link's and a tag index entry's. `folder` ends with a `/`.
 #[must_use]

@@ -37,7 +37,6 @@ pub enum Undo {
 impl Undo {
     /// Whether there is none. For documents that were written before there was any.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     pub fn is_nothing(&self) -> bool {
         *self == Self::Nothing
     }

@@ -124,18 +124,7 @@ impl Removal {
     /// The digest that the removed key names. `None` for a tag's current link and an upload's files.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
-        if self.original_kind() == RemovalKind::Blob {
-            return self.blob();
-        }
-        match layout::parse_repository_key(self.original())?.entry? {
-            RepositoryEntry::LayerLink(digest)
-            | RepositoryEntry::RevisionLink(digest)
-            | RepositoryEntry::SignatureLink {
-                signature: digest, ..
-            }
-            | RepositoryEntry::TagIndexEntry { digest, .. } => Some(digest),
-            RepositoryEntry::TagCurrent { .. } | RepositoryEntry::Upload { .. } => None,
-        }
+        layout::digest_of(self.original())
     }
 
     /// The digest of the layer link that it removes. `None` for everything else.

@@ -101,14 +101,15 @@ pub struct SealedMark {
 }
 
 impl SealedMark {
-    /// Seals a mark: checks that its ranges, in their order, tile the key space without a gap (R2), and writes it.
+    /// Seals a mark: checks that its ranges, in their order, tile the key space without a gap (R2), and writes it to a folder: the
+    /// epoch's, for the mark that its plan is made from.
     ///
     /// # Errors
     ///
     /// A gap, an overlap, or a document that cannot be written.
-    pub async fn seal(document: MarkDocument, state: &StateStore) -> Result<Self, SealError> {
+    pub async fn seal(document: MarkDocument, folder: &str, state: &StateStore) -> Result<Self, SealError> {
         check_tiling(&document.ranges)?;
-        let key = format!("{}mark.json", epoch_folder(&document.epoch));
+        let key = format!("{folder}mark.json");
         let file = state.write_json(&key, &document).await?;
         Ok(Self { document, file })
     }

@@ -269,10 +269,6 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         condition: PutCondition,
     ) -> Result<ObjectVersion, StoreError>;
 
-    async fn copy(&self, _from: &str, _to: &str, _size: u64) -> Result<(), StoreError> {
-        todo!()
-    }
-
     /// Deletes exactly the batch's keys, in one request where the provider has one for that, and says for each
     /// what became of it, in the batch's order. An absent key counts as deleted. On a filesystem symbolic links
     /// are never followed, and the folders that the batch emptied go too (see `filesystem`).
@@ -293,6 +289,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::NotFound`] where there is nothing at `from`; on a filesystem also where it is no regular file, or a symbolic link
     /// is on the way to either; failures of the store. They name `from`. What is at `to` then is what was there, or the whole copy.
     async fn copy(&self, from: &str, to: &str, size: u64) -> Result<(), StoreError>;
+
+    /// Whether a delete can be taken back here, as far as versions are kept. Where it cannot, [`Store::undelete`] only fails.
+    fn takes_deletes_back(&self) -> bool {
+        false
+    }
 
     /// Takes back the delete of exactly `key` in a bucket that keeps versions: removes the delete markers that hide its newest object.
     /// Once more changes nothing. What was written since is left alone, and hides the older object as before.

@@ -13,6 +13,7 @@ use hardprune_worker::nats_args::NatsArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
 use crate::guards::GuardArgs;
+use crate::quarantine::{PurgeArgs, QuarantineArgs, QuarantineCommand, RestoreArgs};
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
 use crate::runs::clear_cache::RunsClearCacheArgs;
@@ -63,6 +64,13 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Lets a registry take writes again that a run had switched to read-only, and then died.
     ReadWrite(ReadWriteArgs),
+    /// Puts back what a run with --quarantine removed.
+    Restore(RestoreArgs),
+    /// Deletes for good what runs with --quarantine removed, if it is still not needed.
+    Purge(PurgeArgs),
+    /// Shows what is in quarantine.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Shows earlier runs.
     Runs(RunsArgs),
     /// Makes a small registry in a temporary folder and prunes it.
@@ -113,52 +121,15 @@ pub struct RegistryArgs {
     pub retry_pause: Option<Duration>,
 }
 
-/// What counts as no longer needed, and how it is shown.
+/// How a run is carried out, whatever it does.
 #[derive(Debug, Clone, Args)]
-pub struct RunArgs {
-    /// The registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Keeps what is younger than this, by the store's clock: blobs, layer links and untagged manifests.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "HARDPRUNE_KEEP_YOUNGER_THAN")]
-    pub keep_younger_than: Duration,
-    /// Also removes manifests that no tag needs. Keeps children of tagged indexes, and signatures and other referrers
-    /// of live images.
-    #[arg(long, env = "HARDPRUNE_DELETE_UNTAGGED")]
-    pub delete_untagged: bool,
-    /// With --delete-untagged: takes repositories that have revisions and no tag at all for what they seem. Without it
-    /// they are refused, because Harbor (2.15 and later) looks exactly like that.
-    #[arg(long, requires = "delete_untagged")]
-    pub accept_untagged_repositories: bool,
-    /// Also removes uploads all of whose files are older than this.
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_PURGE_UPLOADS_OLDER_THAN")]
-    pub purge_uploads_older_than: Option<Duration>,
-    /// Also aborts multipart uploads of the registry's of which nothing is younger than this: on S3 their parts are kept, and
-    /// paid for, until somebody does.
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_ABORT_MULTIPART_OLDER_THAN")]
-    pub abort_multipart_older_than: Option<Duration>,
-    /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
-    #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
-    pub prune_broken: bool,
-    /// Also removes repositories of which nothing but old links is left.
-    #[arg(long, env = "HARDPRUNE_DELETE_EMPTY_REPOSITORIES")]
-    pub delete_empty_repositories: bool,
-    /// The share of orphans that may be kept by chance until the next run. Smaller costs memory: 29 bits a reference at
-    /// 1e-6.
-    #[arg(long, value_name = "RATE", default_value_t = 1e-6, value_parser = rate, env = "HARDPRUNE_FALSE_POSITIVE_RATE")]
-    pub false_positive_rate: f64,
+pub struct ExecutionArgs {
     /// Where large intermediate files go. Default: the system's folder for temporary files.
     #[arg(long, value_name = "FOLDER", env = "HARDPRUNE_SPOOL_DIR")]
     pub spool_dir: Option<PathBuf>,
-    /// Goes on although the bucket keeps versions: deletes then hide, and free nothing.
-    #[arg(long)]
-    pub accept_versioned: bool,
     /// How the report is printed on standard output. JSON is printed of runs that fail or are refused, too.
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, env = "HARDPRUNE_OUTPUT")]
     pub output: OutputFormat,
-    /// Writes every orphan as a JSON line to this file.
-    #[arg(long, value_name = "FILE", env = "HARDPRUNE_CANDIDATES")]
-    pub candidates: Option<PathBuf>,
     /// Writes everything that would go, or went, as a JSON line to this file: kind, key, reason.
     #[arg(long, value_name = "FILE", env = "HARDPRUNE_REMOVALS")]
     pub removals: Option<PathBuf>,
@@ -192,12 +163,57 @@ pub struct RunArgs {
     /// How long the registry's lock is good for without being renewed.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, hide = true)]
     pub lease: Duration,
+}
+
+/// What counts as no longer needed, and how it is found.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Keeps what is younger than this, by the store's clock: blobs, layer links and untagged manifests.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "HARDPRUNE_KEEP_YOUNGER_THAN")]
+    pub keep_younger_than: Duration,
+    /// Also removes manifests that no tag needs. Keeps children of tagged indexes, and signatures and other referrers
+    /// of live images.
+    #[arg(long, env = "HARDPRUNE_DELETE_UNTAGGED")]
+    pub delete_untagged: bool,
+    /// With --delete-untagged: takes repositories that have revisions and no tag at all for what they seem. Without it
+    /// they are refused, because Harbor (2.15 and later) looks exactly like that.
+    #[arg(long, requires = "delete_untagged")]
+    pub accept_untagged_repositories: bool,
+    /// Also removes uploads all of whose files are older than this.
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_PURGE_UPLOADS_OLDER_THAN")]
+    pub purge_uploads_older_than: Option<Duration>,
+    /// Also aborts multipart uploads of the registry's of which nothing is younger than this: on S3 their parts are kept, and
+    /// paid for, until somebody does.
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "HARDPRUNE_ABORT_MULTIPART_OLDER_THAN")]
+    pub abort_multipart_older_than: Option<Duration>,
+    /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
+    #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
+    pub prune_broken: bool,
+    /// Also removes repositories of which nothing but old links is left.
+    #[arg(long, env = "HARDPRUNE_DELETE_EMPTY_REPOSITORIES")]
+    pub delete_empty_repositories: bool,
+    /// The share of orphans that may be kept by chance until the next run. Smaller costs memory: 29 bits a reference at
+    /// 1e-6.
+    #[arg(long, value_name = "RATE", default_value_t = 1e-6, value_parser = rate, env = "HARDPRUNE_FALSE_POSITIVE_RATE")]
+    pub false_positive_rate: f64,
+    /// Goes on although the bucket keeps versions: deletes then hide, and free nothing.
+    #[arg(long)]
+    pub accept_versioned: bool,
+    /// Writes every orphan as a JSON line to this file.
+    #[arg(long, value_name = "FILE", env = "HARDPRUNE_CANDIDATES")]
+    pub candidates: Option<PathBuf>,
+    /// How it is carried out.
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
     /// Fixes the filters' seed, so that a run can be repeated exactly.
     #[arg(long, value_name = "NUMBER", hide = true)]
     pub filter_seed: Option<u64>,
 }
 
-impl RunArgs {
+impl ExecutionArgs {
     /// When it is to have ended.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
@@ -225,6 +241,9 @@ pub struct DeleteArgs {
     /// The registry's cache.
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// Whether what goes can be had back.
+    #[command(flatten)]
+    pub quarantine: QuarantineArgs,
     /// Continues a run that was stopped, or died: RUN, or `auto` for the latest. Marks and plans again, with the run's
     /// own options.
     #[arg(long, value_name = "RUN|auto", value_parser = resume)]
@@ -346,7 +365,7 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn resume(text: &str) -> Result<Resume, String> {
+pub(crate) fn resume(text: &str) -> Result<Resume, String> {
     if text == "auto" {
         return Ok(Resume::Auto);
     }

@@ -77,6 +77,14 @@ pub enum RunError {
         "deletes had begun: {0}. Nothing is lost: `hardprune runs show` tells what went, --resume goes on"
     )]
     AfterDeletes(Box<RunError>),
+    /// What is needed again could not be put back.
+    #[error(
+        "blobs that are needed again are still in quarantine: {failures}. Have them back with `hardprune restore`, or --resume"
+    )]
+    NotPutBack {
+        /// What became of the first.
+        failures: String,
+    },
     /// There is no right to abort, or no longer.
     #[error(transparent)]
     Authority(#[from] AuthorityError),

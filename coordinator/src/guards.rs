@@ -24,7 +24,7 @@ use crate::run_record::Mode;
 
 pub use args::GuardArgs;
 pub(crate) use clocks::compare_clocks;
-pub(crate) use examine::examine;
+pub(crate) use examine::{examine, examine_purge};
 pub use must_keep::Canary;
 pub use percent::Percent;
 

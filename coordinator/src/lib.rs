@@ -32,6 +32,7 @@ pub mod preflight;
 pub mod problems;
 pub mod progress;
 pub mod prune;
+pub mod quarantine;
 pub mod read_only;
 pub mod registry_config;
 pub mod report;
@@ -45,6 +46,7 @@ mod serve_metrics;
 pub mod settle;
 mod silence;
 pub mod spool;
+pub mod start_run;
 pub mod sweep;
 pub mod tenants;
 pub mod transport;
@@ -59,6 +61,7 @@ use hardprune_worker::logging;
 use crate::cli::{Cli, Command};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
+use crate::quarantine::QuarantineCommand;
 use crate::read_only::read_write;
 
 /// Threads for work that blocks: reads of files, walks of folders.
@@ -100,6 +103,9 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
             prune::prune(args.run, Some(choices), &arguments).await
         }
         Command::ReadWrite(args) => read_write::read_write(args).await,
+        Command::Restore(args) => quarantine::restore::restore(args).await,
+        Command::Purge(args) => quarantine::purge::purge(args).await,
+        Command::Quarantine(QuarantineCommand::List(args)) => quarantine::list::list(&args).await,
         Command::Runs(args) => runs::runs(args).await,
         Command::Demo => demo::demo().await,
         Command::Completions { shell } => {

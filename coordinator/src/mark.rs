@@ -85,13 +85,14 @@ async fn subfolders(registry: &dyn Store, folder: String) -> Result<Vec<String>,
     Ok(found)
 }
 
-/// Marks every range; what a worker leaves of a large one is handed out again.
+/// Marks every range, as tasks whose ids begin with `prefix`; what a worker leaves of a large one is handed out again.
 ///
 /// # Errors
 ///
 /// A range that could not be marked: without it there is no seal.
 pub async fn mark(
     dispatcher: &Dispatcher<'_>,
+    prefix: &str,
     ranges: Vec<KeyRange>,
     rules: &MarkRules,
     progress: &Progress,
@@ -101,7 +102,7 @@ pub async fn mark(
     let mut task = |range: KeyRange| {
         made += 1;
         (
-            format!("mark-{made:06}"),
+            format!("{prefix}-{made:06}"),
             Work::Mark(MarkWork {
                 range,
                 rules: rules.clone(),

@@ -1,5 +1,6 @@
 //! Plan, the coordinator's part: one task for each shard of the sealed mark, and the sealed plan of what they found.
 
+use hardprune_common::quarantine::Undo;
 use hardprune_common::seal::{SealError, SealedMark, SealedPlan, ShardPlan};
 use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::task::{Findings, PlanWork, Scope, Work};
@@ -33,6 +34,7 @@ pub async fn plan(
     state: &StateStore,
     mark: &SealedMark,
     reviewed: Option<&ReviewedPlan>,
+    undo: Undo,
     progress: &Progress,
 ) -> Result<SealedPlan, PlanError> {
     let document = mark.document();
@@ -83,5 +85,5 @@ pub async fn plan(
         Scope::Shard(shard) => (0, shard.to_string()),
         Scope::Stray(folder) => (1, folder.clone()),
     });
-    Ok(SealedPlan::seal(mark, shards, state).await?)
+    Ok(SealedPlan::seal(mark, shards, undo, state).await?)
 }

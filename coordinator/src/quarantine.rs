@@ -13,6 +13,7 @@ pub mod put_back;
 pub mod restore;
 pub mod select;
 pub mod sort_copies;
+mod undelete;
 
 pub use args::{PurgeArgs, QuarantineArgs, QuarantineCommand, RestoreArgs};
 pub use put_back::PutBackCounts;

@@ -96,6 +96,34 @@ impl ReadOnly {
         })
     }
 
+    /// Takes that the registry goes on taking writes.
+    ///
+    /// # Errors
+    ///
+    /// Options that say otherwise.
+    pub fn online(args: &ReadOnlyArgs) -> Result<Self, RunError> {
+        let is_told =
+            args.assume_read_only || args.read_only_command.is_some() || !args.probe.registry_urls.is_empty();
+        if is_told || Switch::of(&args.switch, None)?.is_some() {
+            return Err(RunError::Usage(
+                "--online is for a registry that takes writes meanwhile: it cannot be read-only as well. Say one or the other"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self {
+            is_assumed: false,
+            probe: None,
+            probe_every: args.probe.probe_every,
+            switch: None,
+            switch_timeout: args.switch.read_only_timeout,
+            drain_uploads: args.drain_uploads,
+            hold: None,
+            is_switched: false,
+            stays: None,
+            basis: Basis::online(),
+        })
+    }
+
     /// What is known by now.
     #[must_use]
     pub fn basis(&self) -> &Basis {

@@ -15,8 +15,12 @@ use crate::accounts::{Accounts, LinkCounts};
 use crate::garbage::Garbage;
 use crate::guards::Refusal;
 use crate::human;
+use crate::open_stores::storage_of;
 pub use crate::problems::Problems;
+use crate::prune::quoted;
+use crate::quarantine::PutBackCounts;
 use crate::read_only::Basis;
+use crate::run::Reviewed;
 use crate::run_record::{Mode, RunOptions, RunRecord};
 use crate::tenants::TenantShare;
 
@@ -63,6 +67,9 @@ pub struct BlobCounts {
     pub young: u64,
     /// Those that are gone.
     pub deleted: u64,
+    /// Those of them that are in quarantine: they can be had back.
+    #[serde(default)]
+    pub quarantined: u64,
     /// Those that the store refused to delete.
     pub failed: u64,
     /// Those that are still to do, or not in the reviewed plan.
@@ -84,6 +91,9 @@ pub struct ByteCounts {
     pub freed: u64,
     /// Of the blobs that its deletes only hid, because the bucket keeps versions, or for a while what is deleted.
     pub hidden: u64,
+    /// Of the blobs that its deletes moved into quarantine: a purge frees them.
+    #[serde(default)]
+    pub quarantined: u64,
     /// Of abandoned uploads that went, or would go.
     pub uploads: u64,
 }
@@ -99,6 +109,19 @@ pub struct FilterFigures {
     pub false_positive_rate: f64,
     /// Orphans that are likely kept by chance until the next run.
     pub expected_kept_by_chance: f64,
+}
+
+/// Quarantine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineFigures {
+    /// The run whose quarantine was purged.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub purges: Option<RunId>,
+    /// What was put back because it was needed again.
+    pub put_back: PutBackCounts,
+    /// What came of looking again, where the registry took writes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub online: Option<Reviewed>,
 }
 
 /// How long the stages took.
@@ -188,6 +211,9 @@ pub struct Report {
     /// Guards that refused; of a check, those that would refuse a delete.
     #[serde(default)]
     pub guards: Vec<Refusal>,
+    /// What was quarantined, put back, looked at again. `None`: the run has to do with no quarantine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub quarantine: Option<QuarantineFigures>,
     /// The error that ended it, where one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -243,6 +269,7 @@ impl Report {
             seconds: Seconds::default(),
             problems: Problems::default(),
             guards: Vec::new(),
+            quarantine: None,
             error: None,
         }
     }
@@ -303,6 +330,9 @@ impl Report {
             .saturating_sub(accounts.deleted_blobs + accounts.failed_blobs);
         if hidden {
             self.bytes.hidden = accounts.freed_bytes;
+        } else if self.options.quarantine {
+            self.blobs.quarantined = accounts.deleted_blobs;
+            self.bytes.quarantined = accounts.freed_bytes;
         } else {
             self.bytes.freed = accounts.freed_bytes;
         }
@@ -362,8 +392,12 @@ impl Report {
             "  orphaned",
             format!("{orphaned} ({})", human::bytes(self.bytes.orphaned)),
         );
-        if self.mode == Mode::Delete {
+        if self.mode.deletes() {
             line("  deleted", self.blobs.deleted.to_string());
+            if self.blobs.quarantined > 0 {
+                let bytes = human::bytes(self.bytes.quarantined);
+                line("  in quarantine", format!("{} ({bytes})", self.blobs.quarantined));
+            }
             if self.blobs.failed + self.blobs.not_attempted > 0 {
                 line("  failed", self.blobs.failed.to_string());
                 line("  not attempted", self.blobs.not_attempted.to_string());
@@ -411,6 +445,9 @@ impl Report {
         }
         if self.garbage.empty_repositories > 0 {
             line("empty repositories", self.garbage.empty_repositories.to_string());
+        }
+        for (name, value) in quarantine_in_words(self) {
+            line(name, value);
         }
         if self.bytes.hidden > 0 {
             let hidden = human::bytes(self.bytes.hidden);
@@ -477,13 +514,49 @@ impl Report {
                 self.blobs.orphaned,
                 human::bytes(self.bytes.orphaned - self.bytes.hidden),
             ),
-            Mode::Delete => format!(
+            Mode::Delete if self.bytes.quarantined > 0 || self.blobs.quarantined > 0 => format!(
+                "Quarantined {} blobs\nWould free up {} of disk space when they are purged\nUse `hardprune purge {} --registry {}` to \
+                 delete them for good, `hardprune restore {} --registry {}` to have them back\n",
+                self.blobs.quarantined,
+                human::bytes(self.bytes.quarantined),
+                self.run,
+                quoted(storage_of(&self.registry)),
+                self.run,
+                quoted(storage_of(&self.registry)),
+            ),
+            Mode::Delete | Mode::Purge => format!(
                 "Deleted {} blobs\nFreed up {} of disk space\n",
                 self.blobs.deleted,
                 human::bytes(self.bytes.freed),
             ),
         }
     }
+}
+
+/// What was put back, and how online mode ended.
+fn quarantine_in_words(report: &Report) -> Vec<(&'static str, String)> {
+    let Some(quarantine) = &report.quarantine else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    if quarantine.put_back.in_place() > 0 {
+        lines.push(("needed and put back", quarantine.put_back.describe()));
+    }
+    if let Some(online) = &quarantine.online {
+        let complete = match online.complete {
+            true => "the last found nothing",
+            false => "not complete",
+        };
+        let away = match online.longest_away_seconds {
+            0 => String::new(),
+            seconds => format!(", away for at most {seconds} s"),
+        };
+        lines.push((
+            "looked again",
+            format!("{} times, {complete}{away}", online.looks),
+        ));
+    }
+    lines
 }
 
 /// The largest tenants.
@@ -495,7 +568,8 @@ fn tenants_in_words(report: &Report) -> Vec<(String, String)> {
     }
     let what = match report.mode {
         Mode::Check => "to free by tenant",
-        Mode::Delete => "freed by tenant",
+        Mode::Delete if report.options.quarantine => "quarantined by tenant",
+        Mode::Delete | Mode::Purge => "freed by tenant",
     };
     let count = match shares.len() {
         all if all <= TENANTS_IN_WORDS => String::new(),
@@ -520,8 +594,9 @@ fn outcome_in_words(report: &Report) -> &'static str {
     match (report.outcome, report.mode) {
         (Outcome::Completed, Mode::Check) => "check, completed",
         (Outcome::Completed, Mode::Delete) => "delete, completed",
+        (Outcome::Completed, Mode::Purge) => "purge, completed",
         (Outcome::Stopped, Mode::Check) => "check, stopped before its end",
-        (Outcome::Stopped, Mode::Delete) => "stopped; continue with --resume",
+        (Outcome::Stopped, Mode::Delete | Mode::Purge) => "stopped; continue with --resume",
         (Outcome::Refused, _) => "refused, nothing deleted",
         (Outcome::Failed, _) => "failed, nothing deleted",
     }

@@ -11,8 +11,8 @@ use hardprune_common::task::Scope;
 
 use crate::error::RunError;
 use crate::open_stores::user_state;
-use crate::prune::load_record;
 use crate::run_record::RunRecord;
+use crate::start_run::load_record;
 
 /// A reviewed plan whose files lie in the state of the run that carries it out, where the workers look.
 #[derive(Debug)]

@@ -3,7 +3,11 @@
 mod carry_out;
 mod close;
 mod find;
+mod purge;
 mod read_only_mode;
+mod review;
+
+pub use review::Reviewed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::accounts::{self};
+use crate::accounts;
 use crate::books;
 use crate::descriptor_cache::RedisCache;
 use crate::dispatch::{Dispatcher, Tally};
@@ -31,6 +35,7 @@ use crate::guards::{Amount, Guards, Refusal};
 use crate::lock_registry::{LockTerms, RegistryLock};
 use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::quarantine::PutBackCounts;
 use crate::read_only::ReadOnly;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
@@ -103,6 +108,10 @@ struct Found {
     guards: Vec<Refusal>,
     /// Multipart uploads that were aborted; in a check, that would be.
     multipart_uploads: MultipartCounts,
+    /// What was quarantined and is needed again.
+    put_back: PutBackCounts,
+    /// What came of looking again, where the registry took writes.
+    reviewed: Option<Reviewed>,
     /// Problems of this process that no mark counted.
     problems: Vec<Problem>,
     /// Whether a stage before the sweep left something that blobs must wait for (R6).
@@ -126,7 +135,7 @@ impl Run {
         self.note_basis();
         let lock = match self.record.mode {
             Mode::Check => None,
-            Mode::Delete => {
+            Mode::Delete | Mode::Purge => {
                 let registry = Arc::clone(&self.registry);
                 let terms = LockTerms {
                     lease: self.lease,
@@ -230,12 +239,21 @@ impl Run {
             self.stop.clone(),
             self.progress.metrics().clone(),
         );
-        let result = self.stages_of(epoch, lock, &dispatcher, found).await;
+        let result = match self.record.options.purges {
+            Some(purged) => self.purge(purged, epoch, lock, &dispatcher, found).await,
+            None => self.stages_of(epoch, lock, &dispatcher, found).await,
+        };
         if let Some(lock) = lock
             && dispatcher.may_be_at_work()
         {
             wait_for_silence(lock, self.lease, &self.state, epoch).await;
         }
+        let result = match result {
+            Ok(()) if self.record.options.online && !found.stopped => {
+                self.review(epoch, &dispatcher, found).await
+            }
+            result => result,
+        };
         found.tally = dispatcher.tally();
         result
     }
@@ -248,6 +266,10 @@ impl Run {
         found: &mut Found,
     ) -> Result<(), RunError> {
         self.begin_to_read(epoch, lock, found).await?;
+        if self.record.options.online && epoch.number > 1 {
+            // What an epoch moved that died may be needed: it goes back before anything else goes.
+            self.review_once(epoch, dispatcher, found).await?;
+        }
         let mark = self.mark_and_seal(epoch, dispatcher, found).await?;
         let plan = self.plan(dispatcher, &mark, found).await?;
         let multipart = self.guard(&mark, &plan, found).await?;

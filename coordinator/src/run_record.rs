@@ -20,6 +20,26 @@ pub enum Mode {
     Check,
     /// Delete it.
     Delete,
+    /// Delete what an earlier run has quarantined.
+    Purge,
+}
+
+impl Mode {
+    /// Whether it deletes.
+    #[must_use]
+    pub fn deletes(self) -> bool {
+        self != Self::Check
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Delete => "delete",
+            Self::Purge => "purge",
+        }
+    }
 }
 
 /// The options that a run keeps through all its epochs.
@@ -48,6 +68,41 @@ pub struct RunOptions {
     pub filter_seed: Option<u64>,
     /// The run whose reviewed plan is carried out.
     pub plan: Option<RunId>,
+    /// Whether what goes is quarantined.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub quarantine: bool,
+    /// Whether the registry takes writes meanwhile.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub online: bool,
+    /// The longest that one request to the registry may take, where it takes writes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub registry_request_timeout_seconds: Option<u64>,
+    /// The run whose quarantine is purged.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub purges: Option<RunId>,
+}
+
+impl Default for RunOptions {
+    /// Those of a run that is told nothing.
+    fn default() -> Self {
+        Self {
+            keep_younger_than_seconds: 24 * 60 * 60,
+            delete_untagged: false,
+            accept_untagged_repositories: false,
+            purge_uploads_older_than_seconds: None,
+            abort_multipart_older_than_seconds: None,
+            prune_broken: false,
+            delete_empty_repositories: false,
+            false_positive_rate: 1e-6,
+            accept_versioned: false,
+            filter_seed: None,
+            plan: None,
+            quarantine: false,
+            online: false,
+            registry_request_timeout_seconds: None,
+            purges: None,
+        }
+    }
 }
 
 impl RunOptions {

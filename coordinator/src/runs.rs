@@ -9,12 +9,27 @@ mod scan_registry;
 mod show;
 pub(crate) mod verify;
 
+use hardprune_common::run::RunId;
 use hardprune_worker::nats_args::NatsArgs;
 
 use crate::cli::{RunsArgs, RunsCommand, RunsListArgs, RunsPlace};
 use crate::control;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
+
+/// The identity of the registry that a run was on, as its record says.
+///
+/// # Errors
+///
+/// [`RunError::NoSuchRun`], and a state store that was named and cannot be read.
+pub(crate) async fn find_registry_of(run: RunId, state: Option<&str>) -> Result<String, RunError> {
+    let place = RunsPlace {
+        registry: None,
+        state: state.map(str::to_owned),
+    };
+    let (_, record) = places::find_run(&place, run).await?;
+    Ok(record.registry)
+}
 
 /// Shows earlier runs.
 ///

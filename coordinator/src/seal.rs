@@ -16,11 +16,12 @@ use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark, ShardFilter};
 use hardprune_common::segment::{LayerLink, Record, encode_segment, read_segment};
 use hardprune_common::shard::{Shard, ShardDigits};
-use hardprune_common::state::{FileRef, StateError, StateStore, epoch_folder};
+use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
 use jiff::Timestamp;
 
 use crate::dangling::{ReviewedLinks, dangling_links};
+use crate::quarantine::sort_copies::SortCopies;
 use crate::spool::{Spool, SpoolError};
 
 /// Segments fetched at once.
@@ -65,6 +66,10 @@ pub struct SealOptions<'o> {
     pub reviewed: Option<&'o PlanDocument>,
     /// Where spools go.
     pub spool_dir: &'o Path,
+    /// Where its files go.
+    pub folder: String,
+    /// The copies in quarantine that are sorted by what it references.
+    pub copies: Option<&'o mut SortCopies>,
 }
 
 /// The folders of the blob space.
@@ -168,11 +173,12 @@ impl BlobSpace {
 /// Anything that leaves the mark incomplete: nothing is planned then (R2).
 pub async fn seal(
     state: &StateStore,
-    registry: &str,
+    registry: &dyn Store,
     ranges: Vec<MarkedRange>,
     space: &BlobSpace,
-    options: SealOptions<'_>,
+    mut options: SealOptions<'_>,
 ) -> Result<SealedMark, SealingError> {
+    let folder = options.folder.clone();
     let items = |files: fn(&MarkedRange) -> &Vec<FileRef>| -> u64 {
         ranges.iter().flat_map(files).map(|file| file.items).sum()
     };
@@ -218,15 +224,20 @@ pub async fn seal(
     )
     .await?;
 
+    if let Some(copies) = &mut options.copies {
+        copies.gather(registry, digits).await?;
+    }
     let listed = space.shards(digits);
     let mut shards = listed.clone();
     shards.extend(references.shards().cloned());
     shards.extend(links.shards().cloned());
+    if let Some(copies) = &options.copies {
+        shards.extend(copies.shards().cloned());
+    }
 
     let (mut distinct, mut absent) = (0, 0);
     let mut prepared = Vec::new();
     let mut writes = Vec::new();
-    let folder = epoch_folder(&options.epoch);
     // Of all shards together: most have a handful, and each file is a request when they go.
     let mut dangling = RemovalWriter::new(state.clone(), format!("{folder}unlink/dangling"));
     let mut reviewed = options.reviewed.map(|plan| ReviewedLinks::of(state, plan));
@@ -245,6 +256,9 @@ pub async fn seal(
         for link in links {
             dangling.push(link).await?;
         }
+        if let Some(copies) = &mut options.copies {
+            copies.sort(&shard, &referenced).await?;
+        }
         if !listed.contains(&shard) {
             continue;
         }
@@ -256,7 +270,7 @@ pub async fn seal(
             seed: options.seed,
         };
         let filter = build_filter(&header, referenced.into_iter())?;
-        writes.push(write_filter(state, header, filter, may_be_absent));
+        writes.push(write_filter(state, &folder, header, filter, may_be_absent));
         if writes.len() == FILTERS_AT_ONCE {
             prepared.extend(write_all(std::mem::take(&mut writes)).await?);
         }
@@ -268,7 +282,7 @@ pub async fn seal(
     let document = MarkDocument {
         version: 1,
         epoch: options.epoch.clone(),
-        registry: registry.to_owned(),
+        registry: registry.identity().to_owned(),
         cutoff: options.cutoff,
         references: distinct,
         may_be_absent: absent,
@@ -276,13 +290,13 @@ pub async fn seal(
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
         filters: prepared,
-        unlink: gather_removals(state, &options.epoch, &ranges).await?,
+        unlink: gather_removals(state, &folder, &ranges).await?,
         dangling: dangling.finish().await?,
         stray_folders,
         stray_keys,
         ranges,
     };
-    Ok(SealedMark::seal(document, state).await?)
+    Ok(SealedMark::seal(document, &folder, state).await?)
 }
 
 async fn spool_segments<R: Record>(
@@ -306,7 +320,7 @@ async fn spool_segments<R: Record>(
 /// Gathers the removals of all ranges into few files, in their order.
 async fn gather_removals(
     state: &StateStore,
-    epoch: &Epoch,
+    folder: &str,
     ranges: &[MarkedRange],
 ) -> Result<Vec<FileRef>, StateError> {
     let files: Vec<FileRef> = ranges
@@ -316,7 +330,7 @@ async fn gather_removals(
     let mut reads = stream::iter(files)
         .map(|file| async move { state.read_lines::<Removal>(&file).await })
         .buffered(SEGMENTS_AT_ONCE);
-    let key_prefix = format!("{}unlink/dead", epoch_folder(epoch));
+    let key_prefix = format!("{folder}unlink/dead");
     let mut gathered = RemovalWriter::new(state.clone(), key_prefix);
     while let Some(removals) = reads.try_next().await? {
         for removal in removals {
@@ -339,11 +353,12 @@ async fn frozen_repositories(
 
 async fn write_filter(
     state: &StateStore,
+    folder: &str,
     header: FilterHeader,
     filter: Vec<u8>,
     may_be_absent: Vec<Digest>,
 ) -> Result<ShardFilter, StateError> {
-    let key = format!("{}filters/{}", epoch_folder(&header.epoch), header.shard);
+    let key = format!("{folder}filters/{}", header.shard);
     let filter = state.write(&key, filter.into(), header.items).await?;
     let may_be_absent = match may_be_absent.as_slice() {
         [] => None,

@@ -23,10 +23,11 @@ use crate::garbage::Garbage;
 use crate::open_stores::{state_of, storage_of};
 use crate::planned::Planned;
 use crate::problems::FIRST_PROBLEMS;
-use crate::prune::{load_record, quoted};
+use crate::prune::quoted;
 use crate::report::{Outcome, Report};
 use crate::run::Run;
 use crate::run_record::{Mode, RunRecord};
+use crate::start_run::load_record;
 use crate::tenants::{TenantError, TenantShare, freed_by_tenant, largest, planned_by_tenant, tenants_key};
 
 /// The books of a run, closed as far as they could be.
@@ -219,7 +220,7 @@ pub async fn report(
     }
     if let Some(accounts) = accounts {
         report.add_accounts(&accounts, hidden);
-    } else if run.record.mode == Mode::Delete {
+    } else if run.record.mode.deletes() {
         report.links = crate::accounts::LinkCounts::default();
         report.bytes.uploads = 0;
         report.garbage = Garbage::default();

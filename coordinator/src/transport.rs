@@ -22,7 +22,6 @@ use crate::metrics::CoordinatorMetrics;
 use crate::progress::Board;
 use crate::report::Outcome;
 use crate::run::Run;
-use crate::run_record::Mode;
 
 /// How often a run says in NATS how far it is, and looks what it is to do.
 const SAY_EVERY: Duration = Duration::from_secs(1);
@@ -77,10 +76,7 @@ impl Transport {
             epoch: epoch.clone(),
             registry: run.registry.identity().to_owned(),
             state: run.state.identity().to_owned(),
-            mode: match run.record.mode {
-                Mode::Check => "check".to_owned(),
-                Mode::Delete => "delete".to_owned(),
-            },
+            mode: run.record.mode.as_str().to_owned(),
             coordinator: place(),
             started: now,
             updated: now,

@@ -165,6 +165,10 @@ impl Store for CloudStore {
         self.copy_object(from, to, size).await
     }
 
+    fn takes_deletes_back(&self) -> bool {
+        self.provider.lists_versions()
+    }
+
     async fn undelete(&self, key: &str) -> Result<Undeletion, StoreError> {
         self.remove_delete_markers(key).await
     }

@@ -2,7 +2,7 @@
 
 use hardprune_common::seal::{MarkDocument, PlanDocument};
 
-use super::{Amount, Refusal, Totals, canaries, missing_after_all, refusals};
+use super::{Amount, GuardLimits, Percent, Refusal, Totals, canaries, missing_after_all, refusals};
 use crate::error::RunError;
 use crate::planned::Planned;
 use crate::run::Run;
@@ -31,6 +31,32 @@ pub(crate) async fn examine(
         totals.references,
     );
     Ok((refusals, in_all))
+}
+
+/// Has the guards look at the plan of a purge. It was made from all references, and lists no blobs of the registry, so a share of these
+/// says nothing.
+///
+/// # Errors
+///
+/// As [`examine`].
+pub(crate) async fn examine_purge(
+    run: &Run,
+    mark: &MarkDocument,
+    plan: &PlanDocument,
+    planned: Planned,
+    gone_before: Amount,
+) -> Result<Vec<Refusal>, RunError> {
+    let totals = Totals {
+        must_be_present: 0,
+        ..totals(mark, plan, planned, gone_before)
+    };
+    let limits = GuardLimits {
+        max_delete_percent: Percent::whole(100),
+        ..run.guards.limits
+    };
+    let mut refusals = refusals(&totals, &limits);
+    refusals.extend(canaries::prove(&*run.registry, &run.state, plan, &run.guards.must_keep).await?);
+    Ok(refusals)
 }
 
 fn totals(mark: &MarkDocument, plan: &PlanDocument, planned: Planned, gone_before: Amount) -> Totals {

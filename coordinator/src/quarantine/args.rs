@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use hardprune_common::digest::Digest;
 use hardprune_common::run::RunId;
 
-use crate::cli::{ExecutionArgs, OutputFormat, RegistryArgs, duration};
+use crate::cli::{ExecutionArgs, OutputFormat, RegistryArgs, Resume, duration, resume};
 use crate::error::RunError;
 use crate::open_stores::storage_of;
 use crate::read_only::ReadOnlyArgs;
@@ -99,11 +99,14 @@ pub struct RestoreArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PurgeArgs {
     /// The run whose quarantine goes for good.
-    #[arg(required_unless_present = "older_than", conflicts_with = "older_than")]
+    #[arg(required_unless_present_any = ["older_than", "resume"], conflicts_with = "older_than")]
     pub run: Option<RunId>,
     /// Purges every run that ended longer ago than this, one after another.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub older_than: Option<Duration>,
+    /// Continues a purge that was stopped, or died: its own run, or `auto` for the latest.
+    #[arg(long, value_name = "RUN|auto", value_parser = resume, conflicts_with = "older_than")]
+    pub resume: Option<Resume>,
     /// The registry.
     #[command(flatten)]
     pub of: OfRegistryArgs,

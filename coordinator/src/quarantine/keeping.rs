@@ -1,14 +1,19 @@
 //! What is kept of a run, as its file beside the copies says it: written before the first key moves, and again when the run has ended,
 //! with a line for each key: what came from where.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::TryStreamExt;
-use hardprune_common::quarantine::{Keeping, QUARANTINE, Undo, keeping_key};
+use hardprune_common::quarantine::{Keeping, QUARANTINE, Undo, copies_of, keeping_key};
 use hardprune_common::removal::RemovalKind;
 use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::run::RunId;
 use hardprune_common::state::StateStore;
-use hardprune_common::store::{ListRange, PutCondition, Store, StoreError};
+use hardprune_common::store::{
+    DeleteBatch, KeyOutcome, ListRange, PutCondition, Store, StoreError, Undeletion, Versioning,
+};
 
 use crate::accounts::Accounts;
 use crate::books::EpochBooks;
@@ -17,14 +22,18 @@ use crate::gone::{Detail, GoneParts};
 use crate::run::Run;
 
 const LARGEST_KEEPING: u64 = 1 << 20;
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Notes that a run is about to move what it removes. A resumed run has noted it before.
+/// Notes that a run is about to move what it removes. A resumed run goes on with what it has noted before.
 ///
 /// # Errors
 ///
 /// The registry's storage.
 pub async fn note_begin(run: &Run, undo: Undo) -> Result<(), RunError> {
-    if read(&*run.registry, run.record.run).await?.is_some() {
+    if let Some(mut keeping) = read(&*run.registry, run.record.run).await? {
+        if keeping.ended.take().is_some() {
+            write(&*run.registry, &keeping).await?;
+        }
         return Ok(());
     }
     let keeping = Keeping {
@@ -52,7 +61,7 @@ pub async fn note_end(run: &Run, accounts: &Accounts) -> Result<(), RunError> {
     let Some(mut keeping) = read(&*run.registry, run.record.run).await? else {
         return Ok(());
     };
-    let storage = StateStore::new(std::sync::Arc::clone(&run.registry));
+    let storage = StateStore::new(Arc::clone(&run.registry));
     let mut manifest = RemovalWriter::new(storage, manifest_prefix(run.record.run));
     let books = EpochBooks::open_all(&run.state, &run.record).await?;
     let mut parts = GoneParts::of(&run.state, &books, Detail::Keys);
@@ -115,8 +124,8 @@ pub async fn read_all(registry: &dyn Store) -> Result<Vec<Keeping>, RunError> {
 /// # Errors
 ///
 /// The store's.
-pub async fn forget(registry: &std::sync::Arc<dyn Store>, run: RunId) -> Result<(), RunError> {
-    let storage = StateStore::new(std::sync::Arc::clone(registry));
+pub async fn forget(registry: &Arc<dyn Store>, run: RunId) -> Result<(), RunError> {
+    let storage = StateStore::new(Arc::clone(registry));
     storage.remove(storage.list(&manifest_prefix(run)).await?).await?;
     storage.remove(vec![keeping_key(run)]).await?;
     Ok(())
@@ -129,7 +138,9 @@ fn manifest_prefix(run: RunId) -> String {
 
 fn parse(key: &str, bytes: &Bytes) -> Result<Keeping, RunError> {
     let keeping: Keeping = serde_json::from_slice(bytes).map_err(|error| {
-        RunError::Usage(format!("{key} cannot be read ({error}): what is kept there stays"))
+        RunError::Usage(format!(
+            "{key} cannot be read ({error}): what is kept there stays"
+        ))
     })?;
     match keeping.version {
         1 => Ok(keeping),
@@ -153,11 +164,41 @@ async fn write(registry: &dyn Store, keeping: &Keeping) -> Result<(), RunError> 
 ///
 /// The store's.
 pub async fn has_copies(registry: &dyn Store, run: RunId) -> Result<bool, StoreError> {
-    let mut pages = registry.list(ListRange::prefix(hardprune_common::quarantine::copies_of(run)));
+    let mut pages = registry.list(ListRange::prefix(copies_of(run)));
     while let Some(page) = pages.try_next().await? {
         if !page.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether a delete in this bucket can be taken back: tried with a file of hardprune's own, because a bucket whose versioning was
+/// suspended says that it has versions, and loses what is deleted.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn proves_versions(registry: &dyn Store, run: RunId) -> Result<bool, RunError> {
+    if registry.versioning() != Versioning::Seen || !registry.takes_deletes_back() {
+        return Ok(false);
+    }
+    let key = format!("{QUARANTINE}{run}.probe");
+    registry.put(&key, "1".into(), PutCondition::Always).await?;
+    remove_probe(registry, &key).await?;
+    let is_back = registry.undelete(&key).await? == Undeletion::Undeleted;
+    remove_probe(registry, &key).await?;
+    Ok(is_back)
+}
+
+async fn remove_probe(registry: &dyn Store, key: &str) -> Result<(), RunError> {
+    let batch = DeleteBatch::own_files(vec![key.to_owned()], PROBE_TIMEOUT)
+        .map_err(|error| RunError::Usage(error.to_string()))?;
+    match registry.delete(batch).await.as_slice() {
+        [KeyOutcome::Deleted] => Ok(()),
+        outcomes => Err(RunError::Refused(format!(
+            "whether a delete can be taken back in {} could not be tried with {key}: {outcomes:?}",
+            registry.identity()
+        ))),
+    }
 }

@@ -12,6 +12,8 @@ pub enum How {
     Lost,
     /// It was not, before the run ended.
     Unproved,
+    /// It was not, on purpose: what was needed again was put back.
+    Online,
     /// The operator asserted it.
     Assumed,
     /// The operator's command said that it is so.
@@ -29,6 +31,7 @@ impl How {
         match self {
             Self::Lost => "lost",
             Self::Unproved => "unproved",
+            Self::Online => "online",
             Self::Assumed => "assumed",
             Self::Commanded => "commanded",
             Self::Managed => "managed",
@@ -52,6 +55,15 @@ impl Basis {
     pub fn assumed() -> Self {
         Self {
             how: How::Assumed,
+            by: Vec::new(),
+        }
+    }
+
+    /// It is not.
+    #[must_use]
+    pub fn online() -> Self {
+        Self {
+            how: How::Online,
             by: Vec::new(),
         }
     }

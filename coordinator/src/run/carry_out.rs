@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hardprune_common::clock;
 use hardprune_common::failpoint;
+use hardprune_common::quarantine::Undo;
 use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::SealedPlan;
@@ -15,6 +16,7 @@ use crate::descriptor_cache::CacheClearer;
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::error::RunError;
 use crate::lock_registry::RegistryLock;
+use crate::quarantine::keeping;
 use crate::sweep::sweep;
 use crate::unlink::Unlink;
 
@@ -34,6 +36,10 @@ impl Run {
         }
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.deletes_begun = true;
+        }
+        let undo = plan.document().undo;
+        if undo != Undo::Nothing {
+            keeping::note_begin(self, undo).await?;
         }
         // From here on the books must be read: first the record, then the lock, then the first delete.
         self.record.save(&self.state).await?;

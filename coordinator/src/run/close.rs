@@ -9,7 +9,8 @@ use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::failed_removals::write_failed_removals;
 use crate::metrics::Stage;
-use crate::report::{Outcome, Report};
+use crate::quarantine::keeping;
+use crate::report::{Outcome, QuarantineFigures, Report};
 use crate::retention;
 use crate::settle::{self, Settled};
 
@@ -31,7 +32,7 @@ impl Run {
             None
         };
         let result = self.held_throughout(result).await;
-        let (outcome, mut status) = match (&result, &settled) {
+        let (mut outcome, mut status) = match (&result, &settled) {
             (Ok(()), None) => (Outcome::Completed, ExitStatus::Done),
             (Ok(()), Some(settled)) => judge(settled, &found, self.stop.is_cancelled()),
             (Err(_), Some(_)) => (Outcome::Stopped, ExitStatus::Stopped),
@@ -62,6 +63,15 @@ impl Run {
             self.progress.set_deleted(&settled.accounts);
             settled.accounts
         });
+        if let Some(accounts) = accounts.as_ref().filter(|_| self.record.options.quarantine)
+            && outcome != Outcome::Stopped
+            && let Err(error) = keeping::note_end(self, accounts).await
+        {
+            // Until it is noted, nobody may purge what it kept.
+            self.progress
+                .say(&format!("what was quarantined could not be noted: {error}"));
+            (outcome, status) = (Outcome::Stopped, ExitStatus::Stopped);
+        }
         let refused = accounts
             .as_ref()
             .is_some_and(|accounts| accounts.problems.total > 0);
@@ -134,6 +144,14 @@ impl Run {
         report.add_problems(&found.problems);
         report.guards.clone_from(&found.guards);
         report.garbage.multipart_uploads = found.multipart_uploads;
+        let options = &self.record.options;
+        if options.quarantine || options.purges.is_some() {
+            report.quarantine = Some(QuarantineFigures {
+                purges: options.purges,
+                put_back: found.put_back.clone(),
+                online: found.reviewed.clone(),
+            });
+        }
         report.error = error.map(ToString::to_string);
         Ok(report)
     }

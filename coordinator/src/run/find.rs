@@ -8,6 +8,7 @@ use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::ProblemKind;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, SealedMark, SealedPlan};
+use hardprune_common::state::epoch_folder;
 use hardprune_common::store::Versioning;
 use hardprune_common::task::MarkRules;
 use tracing::info;
@@ -20,10 +21,23 @@ use crate::guards;
 use crate::lock_registry::RegistryLock;
 use crate::metrics::Stage;
 use crate::planned::Planned;
+use crate::quarantine::sort_copies::SortCopies;
 use crate::reviewed::ReviewedPlan;
 use crate::run_record::Mode;
-use crate::seal::{SealOptions, seal, survey_blob_space};
+use crate::seal::{BlobSpace, SealOptions, seal, survey_blob_space};
 use crate::{abort_multipart, mark, plan};
+
+/// One look at all references.
+pub(super) struct Look<'c> {
+    /// What the ids of its tasks begin with.
+    pub tasks: String,
+    /// Where its files go.
+    pub folder: String,
+    /// By what rules.
+    pub rules: MarkRules,
+    /// The copies in quarantine that it is for, and for nothing else. `None`: it is for a plan.
+    pub copies: Option<&'c mut SortCopies>,
+}
 
 impl Run {
     /// Makes sure that the registry may be read for this, and has it read-only (R11).
@@ -42,23 +56,40 @@ impl Run {
         self.establish_read_only(epoch, lock).await
     }
 
-    /// Marks all repositories, and seals the mark.
+    /// Marks all repositories, and seals the mark that a plan is made from.
     pub(super) async fn mark_and_seal(
         &mut self,
         epoch: &Epoch,
         dispatcher: &Dispatcher<'_>,
         found: &mut Found,
     ) -> Result<Arc<SealedMark>, RunError> {
+        let look = Look {
+            tasks: "mark".to_owned(),
+            folder: epoch_folder(epoch),
+            rules: self.mark_rules(),
+            copies: None,
+        };
+        let sealed_mark = self.look(epoch, dispatcher, look, found).await?;
+        self.record.shard_digits = Some(sealed_mark.document().shard_digits);
+        let sealed_mark = Arc::new(sealed_mark);
+        found.mark = Some(Arc::clone(&sealed_mark));
+        Ok(sealed_mark)
+    }
+
+    /// Marks all repositories and seals what was found.
+    pub(super) async fn look(
+        &mut self,
+        epoch: &Epoch,
+        dispatcher: &Dispatcher<'_>,
+        look: Look<'_>,
+        found: &mut Found,
+    ) -> Result<SealedMark, RunError> {
         let stage = clock::monotonic_now();
-        let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
-        let marked = mark::mark(dispatcher, ranges, &rules, &self.progress).await?;
-        found.seconds.mark = clock::since(stage).as_secs_f64();
-        info!(
-            ranges = marked.len(),
-            seconds = found.seconds.mark,
-            "repositories are marked"
-        );
+        let marked = mark::mark(dispatcher, &look.tasks, ranges, &look.rules, &self.progress).await?;
+        let seconds = clock::since(stage).as_secs_f64();
+        found.seconds.mark += seconds;
+        info!(ranges = marked.len(), seconds, "repositories are marked");
         failpoint::here("after-mark").await;
         self.prove_read_only_again().await?;
         self.refuse_untagged(&marked)?;
@@ -66,9 +97,14 @@ impl Run {
 
         let stage = clock::monotonic_now();
         self.progress.enter(Stage::Seal);
+        // Where only copies are looked at, no shard of the registry's blobs is planned.
+        let space = match look.copies {
+            Some(_) => BlobSpace::default(),
+            None => survey_blob_space(&*self.registry).await?,
+        };
         let options = SealOptions {
             epoch: epoch.clone(),
-            cutoff: rules.cutoff,
+            cutoff: look.rules.cutoff,
             false_positive_rate: self.record.options.false_positive_rate,
             seed: self
                 .record
@@ -78,17 +114,16 @@ impl Run {
             shard_digits: self.record.shard_digits,
             reviewed: self.reviewed.as_ref().map(ReviewedPlan::document),
             spool_dir: &self.spool_dir,
+            folder: look.folder,
+            copies: look.copies,
         };
-        let space = survey_blob_space(&*self.registry).await?;
-        let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
-        self.record.shard_digits = Some(sealed_mark.document().shard_digits);
-        found.seconds.seal = clock::since(stage).as_secs_f64();
+        let sealed_mark = seal(&self.state, &*self.registry, marked, &space, options).await?;
+        let seconds = clock::since(stage).as_secs_f64();
+        found.seconds.seal += seconds;
         let document = sealed_mark.document();
-        info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
+        info!(references = document.references, cutoff = %document.cutoff, seconds, "the mark is sealed");
         failpoint::here("after-seal").await;
         self.prove_read_only_again().await?;
-        let sealed_mark = Arc::new(sealed_mark);
-        found.mark = Some(Arc::clone(&sealed_mark));
         Ok(sealed_mark)
     }
 
@@ -101,7 +136,8 @@ impl Run {
     ) -> Result<Arc<SealedPlan>, RunError> {
         let stage = clock::monotonic_now();
         let reviewed = self.reviewed.as_ref();
-        let sealed_plan = plan::plan(dispatcher, &self.state, mark, reviewed, &self.progress).await?;
+        let undo = self.undo().await?;
+        let sealed_plan = plan::plan(dispatcher, &self.state, mark, reviewed, undo, &self.progress).await?;
         found.seconds.plan = clock::since(stage).as_secs_f64();
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.sealed_plan = Some(sealed_plan.file().sha256);
@@ -145,7 +181,7 @@ impl Run {
         Ok(multipart)
     }
 
-    fn mark_rules(&self) -> MarkRules {
+    pub(super) fn mark_rules(&self) -> MarkRules {
         let options = &self.record.options;
         let started = self.started();
         let purge = options

@@ -90,7 +90,7 @@ pub(super) async fn export(args: &RunsExportArgs) -> Result<ExitStatus, RunError
     let mut lines = Lines::new(out, args.form, path);
     let written = match record.mode {
         Mode::Check => planned(&state, &record, &mut lines).await,
-        Mode::Delete => removed(&state, &record, &mut lines).await,
+        Mode::Delete | Mode::Purge => removed(&state, &record, &mut lines).await,
     };
     match written.and_then(|()| lines.finish()) {
         // A reader that has gone is no failure.

@@ -36,10 +36,7 @@ pub(super) async fn list(args: &RunsListArgs) -> Result<ExitStatus, RunError> {
 }
 
 fn line(record: &RunRecord, report: Option<&Report>) -> String {
-    let mode = match record.mode {
-        Mode::Check => "check",
-        Mode::Delete => "delete",
-    };
+    let mode = record.mode.as_str();
     let what = match report {
         Some(report) if record.mode == Mode::Check => {
             format!(
@@ -48,6 +45,11 @@ fn line(record: &RunRecord, report: Option<&Report>) -> String {
                 human::bytes(report.bytes.orphaned)
             )
         }
+        Some(report) if report.bytes.quarantined > 0 => format!(
+            "{} quarantined, {}",
+            report.blobs.quarantined,
+            human::bytes(report.bytes.quarantined)
+        ),
         Some(report) => format!(
             "{} deleted, {}",
             report.blobs.deleted,
@@ -56,7 +58,7 @@ fn line(record: &RunRecord, report: Option<&Report>) -> String {
         None => "no report".to_owned(),
     };
     let left = if record.ended { "" } else { "  (can be resumed)" };
-    let left = if record.mode == Mode::Delete { left } else { "" };
+    let left = if record.mode.deletes() { left } else { "" };
     let started = record.started.strftime("%Y-%m-%d %H:%M:%S UTC");
     format!(
         "{}  {started}  {mode:<6}  {}  {what}{left}",

@@ -8,8 +8,8 @@ use hardprune_common::store::location::OpenOptions;
 use crate::cli::{RegistryArgs, RunsPlace};
 use crate::error::RunError;
 use crate::open_stores::{NamedRegistry, named_state, noted_states, user_state};
-use crate::prune::load_record;
 use crate::run_record::RunRecord;
+use crate::start_run::load_record;
 
 const CONCURRENCY: u16 = 16;
 

@@ -13,11 +13,12 @@ use crate::exit_status::ExitStatus;
 use crate::lock_registry::NobodyAtWork;
 use crate::open_stores::storage_of;
 use crate::planned::Planned;
-use crate::prune::{print_report, quoted};
+use crate::prune::quoted;
 use crate::report::{Outcome, Report};
 use crate::run_record::{RunOptions, RunRecord};
 use crate::runs::places::{find_run, named, optional};
 use crate::settle::first_problems;
+use crate::start_run::print_report;
 use crate::tenants::{freed_by_tenant, largest};
 
 pub(super) async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
@@ -47,6 +48,10 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         accept_versioned,
         filter_seed: _,
         plan: _,
+        quarantine: _, // options of a delete, not of a check
+        online: _,
+        registry_request_timeout_seconds: _,
+        purges: _,
     } = record.options;
     let mut command = format!("hardprune delete {}", quoted(storage_of(&record.registry)));
     if let Some(state) = state {
