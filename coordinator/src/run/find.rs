@@ -6,6 +6,7 @@ use hardprune_common::clock;
 use hardprune_common::failpoint;
 use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::ProblemKind;
+use hardprune_common::quarantine::Undo;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, SealedMark, SealedPlan};
 use hardprune_common::state::epoch_folder;
@@ -174,7 +175,7 @@ impl Run {
         }
         // R7: `delete` says what it will do before it does it.
         self.progress
-            .say(&format!("will delete {}", planned.describe(plan)));
+            .say(&format!("will {} {}", verb(plan.undo), planned.describe(plan)));
         if old_multipart.is_some() {
             self.progress.say(&format!("will abort {}", multipart.describe()));
         }
@@ -230,5 +231,14 @@ impl Run {
             )));
         }
         Ok(())
+    }
+}
+
+/// What becomes of what goes.
+fn verb(undo: Undo) -> &'static str {
+    match undo {
+        Undo::Nothing => "delete",
+        Undo::Copies => "move into quarantine",
+        Undo::Versions => "hide, in a bucket that keeps versions,",
     }
 }
