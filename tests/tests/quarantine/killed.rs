@@ -157,7 +157,8 @@ fn over_nats_while_workers_die() {
     let run = std::thread::scope(|scope| {
         let run = scope.spawn(|| fleet.scene.report(0, &arguments));
         for worker in &mut dying {
-            assert_eq!(worker.wait().unwrap(), KILLED);
+            // It has no exit status, for a signal ended it.
+            assert!(worker.wait().is_err());
         }
         let _workers = fleet.workers(2).unwrap();
         run.join().unwrap()

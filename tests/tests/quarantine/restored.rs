@@ -1,8 +1,11 @@
 //! Restore: everything, a repository, an image; and nothing that was pushed since is overwritten.
 
+use hardprune_tests::content::digest_of;
 use hardprune_tests::generate::Shape;
 use hardprune_tests::scene::{Scene, number};
-use hardprune_tests::storage_writer::{blob_key, layer_link_key, revision_link_key, tag_link_key};
+use hardprune_tests::storage_writer::{
+    blob_key, layer_link_key, revision_link_key, tag_index_key, tag_link_key,
+};
 
 use crate::scene::{
     UNTAGGED, check_restored, copies, everywhere, has_blob, long_ago, quarantine, quarantined, registry_of,
@@ -84,30 +87,29 @@ fn a_repository_comes_back_with_the_blobs_that_it_linked() {
     }
 }
 
-/// A tag of a repository that was emptied moved, and then somebody pushed it again, to another image.
+/// The tag of a repository whose only manifest is lost moved with it, and then somebody pushed the tag again.
 #[test]
 fn what_was_pushed_since_stays() {
     for scene in everywhere().unwrap() {
-        let mut scene = scene;
         let repository = "gone/away";
-        let old = scene.truth.orphans.keys().next().unwrap().clone();
+        let lost = digest_of(b"a manifest that was lost");
         let tag = tag_link_key(repository, "v1");
-        scene.storage().put(&tag, old.as_bytes(), long_ago()).unwrap();
-        let link = layer_link_key(repository, &old);
-        scene.storage().put(&link, old.as_bytes(), long_ago()).unwrap();
-        scene.begin().unwrap();
+        let put = |key: &str, bytes: &[u8]| scene.storage().put(key, bytes, long_ago()).unwrap();
+        put(&tag, lost.as_bytes());
+        put(&tag_index_key(repository, "v1", &lost), lost.as_bytes());
+        put(&revision_link_key(repository, &lost), lost.as_bytes());
         let mut options = UNTAGGED.to_vec();
-        options.push("--delete-empty-repositories");
+        options.extend(["--prune-broken", "--delete-empty-repositories"]);
         let report = scene.report(0, &scene.delete(&options)).unwrap();
         let run = report["run"].as_str().unwrap().to_owned();
         assert!(scene.storage().get(&tag).unwrap().is_none(), "the tag did not go");
 
         let new = scene.truth.live.keys().next().unwrap().clone();
-        scene.storage().put(&tag, new.as_bytes(), long_ago()).unwrap();
-        // The same blob was pushed again, too.
-        let copy = format!("hardprune/quarantine/{run}/{}", blob_key(&old));
-        let bytes = scene.storage().get(&copy).unwrap().unwrap();
-        scene.storage().put(&blob_key(&old), &bytes, long_ago()).unwrap();
+        put(&tag, new.as_bytes());
+        // A blob was pushed again, too, and it is the same.
+        let pushed = scene.truth.orphans.keys().next().unwrap();
+        let copy = format!("hardprune/quarantine/{run}/{}", blob_key(pushed));
+        put(&blob_key(pushed), &scene.storage().get(&copy).unwrap().unwrap());
 
         let restored = restore(&scene, &run, &[]).unwrap();
         assert_eq!(number(&restored, "/left").unwrap(), 1, "{restored}");
