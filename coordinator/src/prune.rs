@@ -12,6 +12,7 @@ use hardprune_worker::process::{place, stop_on_signal};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::ceiling::Ceiling;
 use crate::cli::{DeleteArgs, OutputFormat, Resume, RunArgs};
 use crate::deadline::zoned_now;
 use crate::descriptor_cache::{Cache, CacheArgs};
@@ -103,7 +104,9 @@ pub async fn prune(
     };
     cache.refuse_unreachable().await?;
     let elsewhere = elsewhere(mode, &args).await?;
+    let ceiling = Ceiling::of(args.ceiling, &named)?;
     let registry = named.open()?;
+    ceiling.share(&*registry, 0);
     abort_multipart::check_supported(&*registry, args.abort_multipart_older_than.is_some())?;
     preflight(&*registry).await?;
     let state = match (&args.registry.state, mode) {
@@ -142,6 +145,7 @@ pub async fn prune(
         record,
         elsewhere,
         read_only,
+        ceiling,
         lease: args.lease,
         deadline,
         reviewed,
