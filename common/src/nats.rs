@@ -14,6 +14,7 @@ mod hand;
 mod messages;
 mod publisher;
 mod runs;
+mod shares;
 mod streams;
 
 pub use connect::{Credentials, Nats, Secret, Settings, without_credentials};

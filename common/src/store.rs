@@ -276,6 +276,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Nothing is retried, and the request ends within the batch's timeout (R10).
     async fn delete(&self, batch: DeleteBatch) -> Vec<KeyOutcome>;
 
+    /// Waits until a delete of so many keys, neighbours of `first`, is due by the rates that the store is found to take, and by its
+    /// ceiling. Who deletes what a plan names waits here before asking for a permit, whose time passes meanwhile; [`Store::delete`]
+    /// itself waits for nothing.
+    async fn wait_to_delete(&self, _first: &str, _keys: usize) {}
+
+    /// Bounds the requests of all stores of this process in this bucket, from now on. hardprune's own files count, and wait for
+    /// nothing: a lock that is renewed late is lost. A filesystem has no such bound.
+    fn set_ceiling(&self, _requests_a_second: Option<f64>) {}
+
     /// Copies the object at `from`, of `size` bytes, to `to`, on the store's side, in place of whatever is there. Readers of `to` see
     /// what was there before or the whole copy. To copy again what was copied changes nothing. The copy's time of modification may be
     /// that of the source or the copy's own.

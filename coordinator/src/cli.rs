@@ -10,6 +10,7 @@ use hardprune_common::run::RunId;
 use hardprune_worker::logging::LogFormat;
 use hardprune_worker::nats_args::NatsArgs;
 
+use crate::ceiling::CeilingArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
 use crate::guards::GuardArgs;
@@ -148,6 +149,9 @@ pub struct ExecutionArgs {
     /// Serves /healthz, /readyz and /metrics at this address while it runs.
     #[arg(long, value_name = "ADDRESS", env = "HARDPRUNE_HEALTH_ADDR")]
     pub health_addr: Option<HealthAddress>,
+    /// How much the registry's store may be asked.
+    #[command(flatten)]
+    pub ceiling: CeilingArgs,
     /// What is too much.
     #[command(flatten)]
     pub guards: GuardArgs,

@@ -5,6 +5,7 @@ pub mod abort_multipart;
 pub mod accounts;
 pub mod book_index;
 pub mod books;
+pub mod ceiling;
 pub mod cli;
 mod control;
 mod dangling;

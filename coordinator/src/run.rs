@@ -26,6 +26,7 @@ use tracing::info;
 
 use crate::accounts;
 use crate::books;
+use crate::ceiling::Ceiling;
 use crate::descriptor_cache::RedisCache;
 use crate::dispatch::{Dispatcher, Tally};
 use crate::error::RunError;
@@ -57,6 +58,8 @@ pub struct Run {
     pub elsewhere: Option<Elsewhere>,
     /// How it is known that nothing writes to the registry. `None`: a check.
     pub read_only: Option<ReadOnly>,
+    /// A bound on the requests to the registry's store.
+    pub ceiling: Ceiling,
     /// How long the registry's lock is good for without being renewed.
     pub lease: Duration,
     /// When it stops.

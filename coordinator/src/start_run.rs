@@ -13,6 +13,7 @@ use hardprune_worker::process::{place, stop_on_signal};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::ceiling::Ceiling;
 use crate::cli::{ExecutionArgs, OutputFormat, RegistryArgs, Resume};
 use crate::deadline::zoned_now;
 use crate::descriptor_cache::{Cache, CacheArgs};
@@ -87,7 +88,9 @@ pub async fn start_run(order: Order, command: &str) -> Result<ExitStatus, RunErr
     };
     cache.refuse_unreachable().await?;
     let elsewhere = elsewhere(&order).await?;
+    let ceiling = Ceiling::of(order.execution.ceiling, named)?;
     let registry = named.open()?;
+    ceiling.share(&*registry, 0);
     abort_multipart::check_supported(
         &*registry,
         order.options.abort_multipart_older_than_seconds.is_some(),
@@ -124,6 +127,7 @@ pub async fn start_run(order: Order, command: &str) -> Result<ExitStatus, RunErr
         record,
         elsewhere,
         read_only: order.read_only,
+        ceiling,
         lease: order.execution.lease,
         deadline,
         reviewed,

@@ -36,6 +36,9 @@ pub async fn sweep(
             tasks.push((sweep_task(&planned.scope), Work::Sweep));
         }
     }
+    // Providers bound the deletes in a prefix: shards that are worked on at once are to lie in different ones, so their last digits
+    // come first.
+    tasks.sort_by_cached_key(|(task, _)| task.chars().rev().collect::<String>());
     let stage = progress.stage(Stage::Sweep, tasks.len() as u64, "shards");
     let mut stopped = false;
     let failed = dispatcher

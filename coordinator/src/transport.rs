@@ -9,6 +9,7 @@ use hardprune_common::lock::{delete_timeout, look_again_after};
 use hardprune_common::nats::{Nats, NatsPublisher, PublisherOptions, RunState, Runs, Wanted};
 use hardprune_common::queue::{InProcessPublisher, TaskPublisher, in_process};
 use hardprune_common::run::Epoch;
+use hardprune_common::store::Store;
 use hardprune_common::task::MESSAGE_VERSION;
 use hardprune_worker::context::WorkerContext;
 use hardprune_worker::process::place;
@@ -17,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::ceiling::Ceiling;
 use crate::error::RunError;
 use crate::metrics::CoordinatorMetrics;
 use crate::progress::Board;
@@ -82,6 +84,7 @@ impl Transport {
             updated: now,
             deadline: run.deadline,
             ended: None,
+            requests_per_second: run.ceiling.share(&*run.registry, runs_alive(nats).await?),
             progress: run.progress.board().now(),
         };
         let publisher = Arc::new(NatsPublisher::open(nats, &state, run.state.clone(), options).await?);
@@ -89,6 +92,7 @@ impl Transport {
             Arc::clone(&publisher),
             state.clone(),
             (run.progress.board(), run.progress.metrics().clone()),
+            (run.ceiling, Arc::clone(&run.registry)),
             run.stop.clone(),
         ));
         Ok(Self::Elsewhere {
@@ -162,6 +166,10 @@ impl Transport {
     }
 }
 
+async fn runs_alive(nats: &Nats) -> Result<u64, RunError> {
+    Ok(Runs::open(nats).await?.alive_workers().await?)
+}
+
 /// Looks what the run is to do, says it, and stops the run where it is to stop.
 async fn heed(runs: &Runs, epoch: &Epoch, stop: &CancellationToken, was_paused: &mut bool) {
     match runs.wanted(epoch.run).await {
@@ -191,6 +199,7 @@ async fn herald(
     publisher: Arc<NatsPublisher>,
     mut state: RunState,
     (board, metrics): (Arc<Board>, CoordinatorMetrics),
+    (ceiling, registry): (Ceiling, Arc<dyn Store>),
     stop: CancellationToken,
 ) {
     let mut was_paused = false;
@@ -200,6 +209,7 @@ async fn herald(
             Ok(workers) => {
                 board.workers_alive(workers);
                 metrics.set_alive_workers(workers);
+                state.requests_per_second = ceiling.share(&*registry, workers);
             }
             Err(error) => debug!(%error, "workers could not be counted"),
         }

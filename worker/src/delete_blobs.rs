@@ -173,6 +173,7 @@ impl Sender<'_> {
         let mut back_off = FIRST_BACK_OFF;
         let last_attempt = batch.attempt + ATTEMPTS_PER_CLAIM - 1;
         loop {
+            self.wait_for_turn(batch).await;
             if !self.may_go_on().await? {
                 return Ok(RemovedFindings::stopped());
             }
@@ -191,6 +192,21 @@ impl Sender<'_> {
             self.pause(back_off).await;
             back_off *= 2;
             batch.attempt += 1;
+        }
+    }
+
+    /// Waits until the store is to be asked for the batch, or the run is to stop.
+    async fn wait_for_turn(&self, batch: Batch) {
+        let Some(first) = self.part.removals().get(batch.from) else {
+            return;
+        };
+        let turn = self
+            .context
+            .registry
+            .wait_to_delete(&first.key, batch.to - batch.from);
+        tokio::select! {
+            () = turn => {}
+            () = self.stop.cancelled() => {}
         }
     }
 

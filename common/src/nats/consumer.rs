@@ -18,8 +18,10 @@ use ulid::Ulid;
 use super::hand::{HandParts, NatsHand};
 use super::messages::{WorkerState, digest_of, read};
 use super::runs::Runs;
+use super::shares::{self, Shares};
 use super::streams::{self, TASKS};
 use super::{Nats, NatsError};
+use crate::clock;
 use crate::queue::{TaskConsumer, TaskInHand};
 use crate::run::RunId;
 use crate::state::StateStore;
@@ -45,6 +47,7 @@ pub struct Touchable {
     /// The store.
     pub store: Arc<dyn Store>,
     reported: std::sync::Mutex<RequestCounts>,
+    shares: Shares,
 }
 
 impl Touchable {
@@ -54,7 +57,13 @@ impl Touchable {
         Self {
             store,
             reported: std::sync::Mutex::default(),
+            shares: Shares::default(),
         }
+    }
+
+    /// What runs may ask of it.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// The requests made since this was asked last.
@@ -103,6 +112,7 @@ struct Inner {
     said: std::sync::Mutex<HashSet<String>>,
     in_hand: Arc<std::sync::Mutex<Vec<String>>>,
     watcher: Arc<dyn Watcher>,
+    began: std::time::Instant,
 }
 
 /// Hears of what a worker's end meets, for metrics.
@@ -159,6 +169,7 @@ impl NatsConsumer {
             said: std::sync::Mutex::default(),
             in_hand: Arc::default(),
             watcher,
+            began: clock::monotonic_now(),
         });
         tokio::spawn(say_it_is_there(Arc::clone(&inner)));
         tokio::spawn(look_for_runs(Arc::clone(&inner)));
@@ -256,6 +267,9 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
             }
             return Ok(());
         }
+    }
+    if let Some(registry) = inner.stores.find(&state.registry) {
+        shares::keep_to(&inner.runs, &state, &registry, inner.began);
     }
     let consumer: PullConsumer = inner
         .tasks

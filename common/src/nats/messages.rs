@@ -129,6 +129,9 @@ pub struct RunState {
     pub deadline: Option<Timestamp>,
     /// How the epoch ended: the report's outcome. `None` while it goes on, or died.
     pub ended: Option<String>,
+    /// Requests a second to the registry's store that each worker may make. `None`: as many as the store takes.
+    #[serde(default)]
+    pub requests_per_second: Option<f64>,
     /// How far it is.
     pub progress: RunProgress,
 }

@@ -28,6 +28,7 @@ mod multipart;
 mod open_azure;
 mod open_gcs;
 mod open_s3;
+mod pace;
 mod provider;
 mod read_object;
 mod retry;
@@ -45,10 +46,12 @@ pub use http_client::{HttpSettings, is_loopback, parse_endpoint};
 pub(crate) use open_azure::{AzureConfig, open_azure};
 pub(crate) use open_gcs::{GcsConfig, open_gcs};
 pub(crate) use open_s3::{S3Config, open_s3};
+pub use pace::Paces;
 pub use retry::RetryPolicy;
 
 use self::answers::About;
 use self::connector::Connector;
+use self::pace::Load;
 use self::provider::{DeleteStyle, Provider};
 use crate::store::location::NAMELESS_FOLDER;
 use crate::store::{
@@ -159,6 +162,19 @@ impl Store for CloudStore {
             DeleteStyle::AzureBatch => self.delete_azure_batch(&batch).await,
             DeleteStyle::OneByOne => self.delete_one_by_one(&batch).await,
         }
+    }
+
+    async fn wait_to_delete(&self, first: &str, keys: usize) {
+        let requests = match self.provider.delete_style() {
+            DeleteStyle::DeleteObjects | DeleteStyle::AzureBatch => 1,
+            DeleteStyle::OneByOne => keys,
+        };
+        let load = Load::of_deletes(first, keys, requests);
+        self.connector.pace().turn(&load).await;
+    }
+
+    fn set_ceiling(&self, requests_a_second: Option<f64>) {
+        self.connector.pace().set_ceiling(requests_a_second);
     }
 
     async fn copy(&self, from: &str, to: &str, size: u64) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ pub use settings::{Environment, Settings};
 
 pub(crate) use settings::is_true;
 
-use super::cloud::{AzureConfig, GcsConfig, RetryPolicy, S3Config, open_azure, open_gcs, open_s3};
+use super::cloud::{AzureConfig, GcsConfig, Paces, RetryPolicy, S3Config, open_azure, open_gcs, open_s3};
 use super::filesystem::FilesystemStore;
 use crate::store::{Store, StoreError};
 
@@ -24,6 +24,8 @@ pub struct OpenOptions {
     pub concurrency: usize,
     /// How reads are retried.
     pub retry: RetryPolicy,
+    /// How fast buckets are asked. Stores that are opened with clones of it share what they find out, and a ceiling.
+    pub paces: Paces,
 }
 
 impl Default for OpenOptions {
@@ -31,6 +33,7 @@ impl Default for OpenOptions {
         Self {
             concurrency: 64,
             retry: RetryPolicy::default(),
+            paces: Paces::default(),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Refusal {
 
     /// Whether the store asks to send less.
     pub fn is_throttling(&self) -> bool {
-        self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::TOO_MANY_REQUESTS
+        is_throttling(self.status)
     }
 
     /// Whether the answer proves that the object is not there. A 404 that no store wrote proves nothing.
@@ -208,6 +208,11 @@ impl Refusal {
         }
         about.unavailable(detail)
     }
+}
+
+/// Whether a status says that there are too many requests.
+pub(super) fn is_throttling(status: StatusCode) -> bool {
+    status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// How long the store asks to wait. Dates are not read: stores send seconds.

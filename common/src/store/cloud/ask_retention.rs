@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::CloudStore;
 use super::answers::{Answer, Refusal};
 use super::connector::{Ask, Judgement};
+use super::pace::Load;
 use super::provider::BucketMetadata;
 use crate::store::{RequestKind, Versioning};
 
@@ -42,7 +43,7 @@ struct SoftDeletePolicy {
 impl CloudStore {
     pub(super) async fn ask_retention(&self, metadata: &BucketMetadata) {
         let ask = Ask {
-            kind: RequestKind::Get,
+            load: Load::of(RequestKind::Get, ""),
             method: Method::GET,
             url: metadata.url.clone(),
             headers: self.provider.common_headers(),

@@ -9,10 +9,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::CloudStore;
 use super::answers::{Answer, Refusal};
-use super::bulk_delete::{outcome_of_refusal, outcome_without_answer};
+use super::bulk_delete::{delete_load, outcome_of_refusal, outcome_without_answer};
 use super::connector::{Ask, NoAnswer};
+use super::pace::Load;
 use super::provider::object_url;
-use crate::store::{DeleteBatch, KeyOutcome, RequestKind, Versioning};
+use crate::store::{DeleteBatch, KeyOutcome, Versioning};
 
 /// 256 answers with their headers fit many times.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -29,11 +30,16 @@ impl CloudStore {
         if urls.iter().all(Option::is_none) {
             return vec![KeyOutcome::Failed(NO_ADDRESS.to_owned()); urls.len()];
         }
-        let (answered, rest) = match self.send_azure_batch(&urls, deadline).await {
+        let load = delete_load(batch);
+        let sent = Instant::now();
+        let (answered, rest) = match self.send_azure_batch(&urls, &load, deadline).await {
             Ok(answer) if answer.status == StatusCode::ACCEPTED => {
                 let parsed = parse_answer(&answer, urls.len());
                 if parsed.only_hidden {
                     self.connector.note_versioning(Versioning::KeptForAWhile);
+                }
+                if parsed.outcomes.contains(&Some(KeyOutcome::Throttled)) {
+                    self.connector.pace().refused(&load, sent);
                 }
                 (parsed.outcomes, KeyOutcome::Unknown(parsed.problem))
             }
@@ -51,7 +57,12 @@ impl CloudStore {
         outcomes.collect()
     }
 
-    async fn send_azure_batch(&self, urls: &[Option<String>], deadline: Instant) -> Result<Answer, NoAnswer> {
+    async fn send_azure_batch(
+        &self,
+        urls: &[Option<String>],
+        load: &Load,
+        deadline: Instant,
+    ) -> Result<Answer, NoAnswer> {
         let boundary = format!("batch_{:032x}", rand::random::<u128>());
         let mut body = Vec::new();
         for (id, url) in urls.iter().enumerate() {
@@ -69,7 +80,7 @@ impl CloudStore {
         headers.insert(CONTENT_TYPE, kind);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         let ask = Ask {
-            kind: RequestKind::Delete,
+            load: load.clone(),
             method: Method::POST,
             url: format!("{}?restype=container&comp=batch", self.provider.place_url()),
             headers,

@@ -12,6 +12,7 @@ use super::CloudStore;
 use super::answers::{About, Answer, Refusal, quote};
 use super::connector::{Ask, Judgement};
 use super::copy_object::{LONGEST_ANSWER, copy_timeout, header_value};
+use super::pace::Load;
 use super::read_object::refuse;
 use crate::store::{RequestKind, StoreError};
 
@@ -42,7 +43,7 @@ impl CloudStore {
         source.set_sensitive(true);
         headers.insert(SOURCE, source);
         let mut ask = Ask {
-            kind: RequestKind::Copy,
+            load: Load::of_copy(from, to),
             method: Method::PUT,
             url: self.address(to, about)?,
             headers,
@@ -59,7 +60,7 @@ impl CloudStore {
             progress(answer, StatusCode::ACCEPTED, about)
         };
         let mut progress_so_far = self.connector.repeat(&ask, about, copy_timeout(0), begun).await?;
-        ask.kind = RequestKind::Head;
+        ask.load = Load::of(RequestKind::Head, to);
         ask.method = Method::HEAD;
         ask.headers = self.provider.common_headers();
         let mut pause = FIRST_PAUSE;

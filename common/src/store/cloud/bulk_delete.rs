@@ -10,12 +10,14 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::CloudStore;
 use super::answers::{Refusal, quote};
 use super::connector::{Ask, NoAnswer};
+use super::pace::Load;
 use super::xml_document::{Step, walk};
-use crate::store::{DeleteBatch, KeyOutcome, RequestKind, Versioning};
+use crate::store::{DeleteBatch, KeyOutcome, Versioning};
 
 /// 1,000 keys with an error each fit many times.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -27,15 +29,17 @@ impl CloudStore {
         if named.is_empty() {
             return outcomes(&full_keys, HashMap::new(), &inexpressible());
         }
+        let load = delete_load(batch);
         let body = request_body(named.iter().map(|key| key.as_str()));
         let ask = Ask {
-            kind: RequestKind::Delete,
+            load: load.clone(),
             method: Method::POST,
             url: format!("{}?delete", self.provider.place_url()),
             headers: request_headers(&body),
             body: body.into(),
             longest_answer: LONGEST_ANSWER,
         };
+        let sent = Instant::now();
         let (answered, rest) = match self.connector.send_once_by(&ask, batch.deadline().into()).await {
             Err(failure) => (HashMap::new(), outcome_without_answer(&failure)),
             Ok(answer) if answer.status == StatusCode::OK => {
@@ -43,12 +47,26 @@ impl CloudStore {
                 if parsed.has_delete_marker {
                     self.connector.note_versioning(Versioning::Seen);
                 }
+                if parsed
+                    .outcomes
+                    .values()
+                    .any(|outcome| *outcome == KeyOutcome::Throttled)
+                {
+                    self.connector.pace().refused(&load, sent);
+                }
                 (parsed.outcomes, KeyOutcome::Unknown(parsed.problem))
             }
             Ok(answer) => (HashMap::new(), outcome_of_refusal(&Refusal::read(&answer))),
         };
         outcomes(&full_keys, answered, &rest)
     }
+}
+
+/// What a request for a whole batch takes of the store's rates. Who sends batches has waited for its turn
+/// ([`Store::wait_to_delete`](crate::store::Store::wait_to_delete)): a permit's time is not for that.
+pub(super) fn delete_load(batch: &DeleteBatch) -> Load {
+    let first = batch.keys().first().map_or("", String::as_str);
+    Load::of_deletes(first, batch.keys().len(), 1).due()
 }
 
 /// What a request's end without an answer means for each of its keys.

@@ -1,9 +1,9 @@
-//! The one way to a cloud store: bounds the requests in flight, counts every attempt, notes the store's time (R4) and
+//! The one way to a cloud store: keeps to its pace, bounds the requests in flight, counts every attempt, notes the store's time (R4) and
 //! version ids, and is the only layer that retries. It retries what may be carried out twice: reads, and copies. A write or a delete of an object is sent
 //! once (R10).
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,10 +17,12 @@ use object_store::client::{HttpClient, HttpErrorKind, HttpRequest, HttpRequestBo
 use tokio::sync::Semaphore;
 use tokio::time::{Instant as Deadline, timeout_at};
 
-use super::answers::{About, Answer, Refusal, describe, retry_after};
+use super::answers::{About, Answer, Refusal, describe, is_throttling, retry_after};
+use super::pace::{Load, Pace};
 use super::retry::RetryPolicy;
 use crate::clock::{later, monotonic_now};
-use crate::store::{RequestCounter, RequestCounts, RequestKind, StoreError, Versioning};
+use crate::store::location::OpenOptions;
+use crate::store::{RequestCounter, RequestCounts, StoreError, Versioning};
 
 /// No more of an answer that refuses is read.
 const LONGEST_REFUSAL: usize = 64 * 1024;
@@ -39,7 +41,7 @@ pub(super) trait Authorizer: Send + Sync {
 /// A request before it is signed.
 #[derive(Clone)]
 pub(super) struct Ask {
-    pub kind: RequestKind,
+    pub load: Load,
     pub method: Method,
     /// Never shown: a signature may be part of it once it is signed.
     pub url: String,
@@ -100,6 +102,7 @@ pub(super) struct Connector {
     authorizer: Box<dyn Authorizer>,
     retry: RetryPolicy,
     in_flight: Semaphore,
+    pace: Arc<Pace>,
     requests: RequestCounter,
     /// The newest `Date` of an answer, and when it came.
     date: Mutex<Option<(Timestamp, Instant)>>,
@@ -120,14 +123,15 @@ impl Connector {
     pub fn new(
         client: HttpClient,
         authorizer: Box<dyn Authorizer>,
-        retry: RetryPolicy,
-        concurrency: usize,
+        place_url: &str,
+        options: &OpenOptions,
     ) -> Self {
         Self {
             client,
             authorizer,
-            retry,
-            in_flight: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            retry: options.retry.clone(),
+            in_flight: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            pace: options.paces.of(place_url),
             requests: RequestCounter::default(),
             date: Mutex::new(None),
             versioning: Mutex::default(),
@@ -137,6 +141,11 @@ impl Connector {
     /// Requests sent so far.
     pub fn requests(&self) -> RequestCounts {
         self.requests.counts()
+    }
+
+    /// How fast the store is asked.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// What the answers so far said about versions.
@@ -209,6 +218,8 @@ impl Connector {
     }
 
     async fn attempt(&self, ask: &Ask, timeout: Duration) -> Result<Answer, NoAnswer> {
+        // Before a place among those in flight is taken: others need it meanwhile.
+        self.pace.turn(&ask.load).await;
         let _permit = self
             .in_flight
             .acquire()
@@ -228,6 +239,9 @@ impl Connector {
 
     /// As [`Connector::send_once`], with the point in time at which it ends.
     pub async fn send_once_by(&self, ask: &Ask, deadline: Deadline) -> Result<Answer, NoAnswer> {
+        timeout_at(deadline, self.pace.turn(&ask.load))
+            .await
+            .map_err(|_| NoAnswer::NotSent("it was not its turn in time".to_owned()))?;
         let _permit = timeout_at(deadline, self.in_flight.acquire())
             .await
             .map_err(|_| NoAnswer::NotSent("too many other requests were in flight".to_owned()))?
@@ -254,7 +268,8 @@ impl Connector {
                 "its time was over before it could be sent".to_owned(),
             ));
         }
-        self.requests.add(ask.kind, 1);
+        self.requests.add(ask.load.kind(), 1);
+        let sent = Deadline::now();
         let response = timeout_at(deadline, self.client.execute(request))
             .await
             .map_err(|_| NoAnswer::Lost("no answer in time".to_owned()))?
@@ -266,6 +281,11 @@ impl Connector {
                 _ => NoAnswer::Lost(describe(&error)),
             })?;
         let (parts, body) = response.into_parts();
+        if is_throttling(parts.status) {
+            self.pace.refused(&ask.load, sent);
+        } else if !parts.status.is_server_error() {
+            self.pace.succeeded(&ask.load);
+        }
         if !parts.status.is_server_error() {
             self.note_date(&parts.headers);
         }

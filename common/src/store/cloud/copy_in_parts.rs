@@ -15,9 +15,10 @@ use super::CloudStore;
 use super::answers::{About, Refusal};
 use super::connector::{Ask, Judgement};
 use super::copy_object::{LONGEST_ANSWER, copy_timeout, etag_of_copy, header_value};
+use super::pace::Load;
 use super::provider::{CopyParts, query_string};
 use super::xml_document::{Step, walk};
-use crate::store::{RequestKind, StoreError};
+use crate::store::StoreError;
 
 /// The most parts that an object of S3 may have.
 const MOST_PARTS: u64 = 10_000;
@@ -29,6 +30,7 @@ const LONGEST_COMPLETION: Duration = Duration::from_secs(600);
 
 /// What all parts of one copy share.
 struct PartCopy<'c> {
+    load: Load,
     /// The target with the upload's id.
     target: String,
     upload: String,
@@ -57,10 +59,12 @@ impl CloudStore {
             )));
         }
         let target = self.address(to, about)?;
-        let upload = self.begin_copy(&target, about).await?;
+        let load = Load::of_copy(from, to);
+        let upload = self.begin_copy(&target, &load, about).await?;
         let copy = PartCopy {
             source,
             state: header_value(&found.version.0, about)?,
+            load,
             target,
             upload,
             about,
@@ -87,9 +91,9 @@ impl CloudStore {
     }
 
     /// Begins an upload, once: another attempt would begin another one.
-    async fn begin_copy(&self, target: &str, about: &About) -> Result<String, StoreError> {
+    async fn begin_copy(&self, target: &str, load: &Load, about: &About) -> Result<String, StoreError> {
         let ask = Ask {
-            kind: RequestKind::Copy,
+            load: load.clone(),
             method: Method::POST,
             url: format!("{target}?uploads="),
             headers: self.copy_headers(about)?,
@@ -131,7 +135,7 @@ impl CloudStore {
             headers.insert(HeaderName::from_static(name), value);
         }
         let ask = Ask {
-            kind: RequestKind::Copy,
+            load: copy.load.clone(),
             method: Method::PUT,
             url: format!("{}{part}", copy.target),
             headers,
@@ -161,7 +165,7 @@ impl CloudStore {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         let ask = Ask {
-            kind: RequestKind::Copy,
+            load: copy.load.clone(),
             method: Method::POST,
             url: format!("{}{}", copy.target, query_string(&[("uploadId", &copy.upload)])),
             headers,
@@ -178,7 +182,7 @@ impl CloudStore {
 
     async fn abort_copy(&self, copy: &PartCopy<'_>, to: &str) {
         let ask = Ask {
-            kind: RequestKind::Copy,
+            load: copy.load.clone(),
             method: Method::DELETE,
             url: format!("{}{}", copy.target, query_string(&[("uploadId", &copy.upload)])),
             headers: self.provider.common_headers(),

@@ -10,10 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::CloudStore;
 use super::answers::{About, Answer};
 use super::connector::{Ask, Judgement};
+use super::pace::Load;
 use super::provider::{CopyStyle, copy_source, object_url};
 use super::read_object::refuse;
 use super::xml_document::{Step, walk};
-use crate::store::{PutCondition, RequestKind, StoreError};
+use crate::store::{PutCondition, StoreError};
 
 /// An answer to a copy is small.
 pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
@@ -39,7 +40,7 @@ impl CloudStore {
                 let mut headers = self.copy_headers(&about)?;
                 headers.insert(HeaderName::from_static(header), source);
                 let ask = Ask {
-                    kind: RequestKind::Copy,
+                    load: Load::of_copy(from, to),
                     method: Method::PUT,
                     url: self.address(to, &about)?,
                     headers,

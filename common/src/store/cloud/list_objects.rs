@@ -8,6 +8,7 @@ use super::CloudStore;
 use super::answers::{About, Answer, Refusal};
 use super::connector::{Ask, Judgement};
 use super::list_page::{Asked, Page, PageFormat, parse_page};
+use super::pace::Load;
 use super::provider::ListQuery;
 use crate::store::{FolderPage, ListRange, ListedObject, RequestKind, StoreError};
 
@@ -130,15 +131,15 @@ impl CloudStore {
             token: progress.token.as_deref(),
             most_keys,
         });
+        let about = self.about("list", &self.relative_key(&progress.prefix));
         let ask = Ask {
-            kind: RequestKind::List,
+            load: Load::of(RequestKind::List, &about.key),
             method: Method::GET,
             url: format!("{}{query}", self.provider.place_url()),
             headers: self.provider.common_headers(),
             body: bytes::Bytes::new(),
             longest_answer: LONGEST_PAGE,
         };
-        let about = self.about("list", &self.relative_key(&progress.prefix));
         let page = self
             .connector
             .read(&ask, &about, |answer| self.judge_page(answer, &about, progress))

@@ -13,6 +13,7 @@ use super::bulk_delete::{outcome_of_refusal, outcome_without_answer};
 use super::connector::{Ask, Judgement};
 use super::list_objects::bad_page;
 use super::list_page::once;
+use super::pace::Load;
 use super::provider::{object_url, query_string};
 use super::xml_document::{Step, walk};
 use crate::store::{
@@ -114,7 +115,7 @@ impl MultipartUploads for CloudStore {
             Err(error) => return KeyOutcome::Failed(error.to_string()),
         };
         let ask = Ask {
-            kind: RequestKind::Delete,
+            load: Load::of(RequestKind::Delete, &upload.key),
             method: Method::DELETE,
             url: format!("{object}{}", query_string(&[("uploadId", &upload.id)])),
             headers: self.provider.common_headers(),
@@ -153,7 +154,7 @@ impl CloudStore {
         number: u64,
     ) -> Result<Page, StoreError> {
         let ask = Ask {
-            kind: RequestKind::List,
+            load: Load::of(RequestKind::List, &about.key),
             method: Method::GET,
             url,
             headers: self.provider.common_headers(),

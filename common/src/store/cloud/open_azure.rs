@@ -12,6 +12,7 @@ use super::answers::describe;
 use super::azure::{Azure, AzureSigner};
 use super::connector::Connector;
 use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
+use super::provider::Provider;
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
 /// Where the emulator (Azurite) listens, and the account and key that it has, as Microsoft publishes them.
@@ -148,12 +149,7 @@ pub(crate) fn open_azure(
         credentials,
         account: config.account.clone(),
     };
-    let connector = Connector::new(
-        http.client()?,
-        Box::new(signer),
-        options.retry.clone(),
-        options.concurrency,
-    );
+    let connector = Connector::new(http.client()?, Box::new(signer), provider.place_url(), options);
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
 }
 

@@ -12,7 +12,7 @@ use super::answers::describe;
 use super::connector::Connector;
 use super::gcs::{Gcs, GcsAuthorizer};
 use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
-use super::provider::BucketMetadata;
+use super::provider::{BucketMetadata, Provider};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
 const SERVER: &str = "https://storage.googleapis.com";
@@ -138,8 +138,8 @@ pub(crate) fn open_gcs(
     let connector = Connector::new(
         http.client()?,
         Box::new(GcsAuthorizer { credentials }),
-        options.retry.clone(),
-        options.concurrency,
+        provider.place_url(),
+        options,
     );
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
 }

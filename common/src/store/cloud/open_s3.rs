@@ -13,7 +13,7 @@ use super::answers::describe;
 use super::aws_profile::AwsProfile;
 use super::connector::Connector;
 use super::http_client::{HttpSettings, credential_retry, endpoint_text, parse_endpoint};
-use super::provider::CopyParts;
+use super::provider::{CopyParts, Provider};
 use super::s3::{S3, S3Authorizer};
 use crate::store::location::{Environment, OpenOptions, Settings, is_true};
 
@@ -207,8 +207,8 @@ pub(crate) fn open_s3(
     let connector = Connector::new(
         http.client()?,
         Box::new(authorizer),
-        options.retry.clone(),
-        options.concurrency,
+        provider.place_url(),
+        options,
     );
     Ok(CloudStore::new(identity, folder, Box::new(provider), connector))
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::CloudStore;
 use super::answers::{About, Answer, Refusal};
 use super::connector::{Ask, Judgement};
+use super::pace::Load;
 use super::provider::object_url;
 use crate::store::{Object, RequestKind, StoreError};
 
@@ -26,7 +27,7 @@ impl CloudStore {
         let wanted = limit.max(1);
         let last = offset.saturating_add(wanted - 1);
         let mut ask = Ask {
-            kind: RequestKind::Get,
+            load: Load::of(RequestKind::Get, key),
             method: Method::GET,
             url,
             headers: self.provider.common_headers(),

@@ -10,6 +10,7 @@ use super::CloudStore;
 use super::answers::Refusal;
 use super::bulk_delete::{outcome_of_refusal, outcome_without_answer};
 use super::connector::Ask;
+use super::pace::Load;
 use super::provider::object_url;
 use crate::store::{DeleteBatch, KeyOutcome, RequestKind, Versioning};
 
@@ -32,7 +33,7 @@ impl CloudStore {
             return KeyOutcome::Failed("no address can name this key exactly".to_owned());
         };
         let ask = Ask {
-            kind: RequestKind::Delete,
+            load: Load::of(RequestKind::Delete, key).due(),
             method: Method::DELETE,
             url,
             headers: self.provider.common_headers(),

@@ -42,6 +42,7 @@ fn open_with(location: &str, endpoint: &str, secrets: &[(&str, &str)]) -> Arc<dy
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(5),
         },
+        ..OpenOptions::default()
     };
     StorageLocation::parse_in(location, settings, Environment::default())
         .unwrap()

@@ -12,6 +12,7 @@ use super::answers::{About, Answer, Refusal};
 use super::connector::{Ask, Judgement};
 use super::list_objects::bad_page;
 use super::list_page::once;
+use super::pace::Load;
 use super::provider::query_string;
 use super::read_object::refuse;
 use super::xml_document::{Element, Step, walk};
@@ -87,7 +88,7 @@ impl CloudStore {
                 query.extend([("key-marker", key.as_str()), ("version-id-marker", id.as_str())]);
             }
             let ask = Ask {
-                kind: RequestKind::List,
+                load: Load::of(RequestKind::List, key),
                 method: Method::GET,
                 url: format!("{}{}", self.provider.place_url(), query_string(&query)),
                 headers: self.provider.common_headers(),
@@ -129,7 +130,7 @@ impl CloudStore {
             ));
         }
         let ask = Ask {
-            kind: RequestKind::Delete,
+            load: Load::of(RequestKind::Delete, &about.key),
             method: Method::DELETE,
             url: format!("{object}{}", query_string(&[("versionId", id)])),
             headers: self.provider.common_headers(),

@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use super::CloudStore;
 use super::answers::Refusal;
 use super::connector::Ask;
+use super::pace::Load;
 use super::provider::{body_headers, object_url};
 use crate::store::{ObjectVersion, PutCondition, RequestKind, StoreError};
 
@@ -38,7 +39,7 @@ impl CloudStore {
         headers.extend(self.provider.put_headers(condition).ok_or_else(not_met)?);
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let ask = Ask {
-            kind: RequestKind::Put,
+            load: Load::of(RequestKind::Put, key),
             method: Method::PUT,
             url,
             headers,
