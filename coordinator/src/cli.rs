@@ -13,6 +13,7 @@ use hardprune_worker::nats_args::NatsArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
 use crate::guards::GuardArgs;
+use crate::mark_cache::MarkCacheArgs;
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
 use crate::runs::clear_cache::RunsClearCacheArgs;
@@ -192,6 +193,9 @@ pub struct RunArgs {
     /// How long the registry's lock is good for without being renewed.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, hide = true)]
     pub lease: Duration,
+    /// What earlier runs read.
+    #[command(flatten)]
+    pub mark_cache: MarkCacheArgs,
     /// Fixes the filters' seed, so that a run can be repeated exactly.
     #[arg(long, value_name = "NUMBER", hide = true)]
     pub filter_seed: Option<u64>,

@@ -147,6 +147,7 @@ pub async fn prune(
         reviewed,
         guards,
         cache: cache.redis(),
+        uses_mark_cache: !args.mark_cache.no_mark_cache,
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
         outputs: outputs.clone(),
         keep_runs: args.keep_runs,

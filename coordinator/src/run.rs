@@ -1,5 +1,6 @@
 //! A run, from its stores to its report: mark, seal, plan, and for `delete` unlink, sweep, settle.
 
+mod mark_and_plan;
 mod read_only_mode;
 
 use std::path::PathBuf;
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::failpoint;
-use hardprune_common::filter::FilterSeed;
 use hardprune_common::problem::{Problem, ProblemKind};
 use hardprune_common::removal::RemovalStage;
 use hardprune_common::run::Epoch;
@@ -39,13 +39,12 @@ use crate::read_only::ReadOnly;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
-use crate::seal::{SealOptions, seal, survey_blob_space};
 use crate::settle::Settled;
 use crate::silence::wait_for_silence;
 use crate::sweep::sweep;
 use crate::transport::{Elsewhere, Transport};
 use crate::unlink::Unlink;
-use crate::{abort_multipart, mark, plan, retention, settle};
+use crate::{abort_multipart, retention, settle};
 
 /// What a run works with.
 #[derive(Debug)]
@@ -70,6 +69,8 @@ pub struct Run {
     pub guards: Guards,
     /// The registry's cache, where it is one whose entries are removed.
     pub cache: Option<Arc<RedisCache>>,
+    /// Whether what earlier runs read need not be read again.
+    pub uses_mark_cache: bool,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -262,56 +263,12 @@ impl Run {
             .extend(guards::compare_clocks(&*self.registry, &self.guards.limits).await?);
         guards::heed(self.record.mode, &found.guards, "", &self.progress)?;
         self.establish_read_only(epoch, lock).await?;
-        let stage = clock::monotonic_now();
-        let rules = self.mark_rules();
-        let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
-        let marked = mark::mark(dispatcher, ranges, &rules, &self.progress).await?;
-        found.seconds.mark = clock::since(stage).as_secs_f64();
-        info!(
-            ranges = marked.len(),
-            seconds = found.seconds.mark,
-            "repositories are marked"
-        );
-        failpoint::here("after-mark").await;
-        self.prove_read_only_again().await?;
-        self.refuse_untagged(&marked)?;
-        self.refuse_versioned()?;
-
-        let stage = clock::monotonic_now();
-        self.progress.enter(Stage::Seal);
-        let options = SealOptions {
-            epoch: epoch.clone(),
-            cutoff: rules.cutoff,
-            false_positive_rate: self.record.options.false_positive_rate,
-            seed: self
-                .record
-                .options
-                .filter_seed
-                .map_or_else(FilterSeed::random, FilterSeed::of_number),
-            shard_digits: self.record.shard_digits,
-            reviewed: self.reviewed.as_ref().map(ReviewedPlan::document),
-            spool_dir: &self.spool_dir,
-        };
-        let space = survey_blob_space(&*self.registry).await?;
-        let sealed_mark = seal(&self.state, self.registry.identity(), marked, &space, options).await?;
-        self.record.shard_digits = Some(sealed_mark.document().shard_digits);
-        found.seconds.seal = clock::since(stage).as_secs_f64();
-        let document = sealed_mark.document();
-        info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
-        failpoint::here("after-seal").await;
-        self.prove_read_only_again().await?;
-        let sealed_mark = found.mark.insert(sealed_mark);
-
-        let stage = clock::monotonic_now();
-        let reviewed = self.reviewed.as_ref();
-        let sealed_plan = plan::plan(dispatcher, &self.state, sealed_mark, reviewed, &self.progress).await?;
-        found.seconds.plan = clock::since(stage).as_secs_f64();
+        let (sealed_mark, sealed_plan) = self.mark_and_plan(epoch, dispatcher, found).await?;
         if let Some(latest) = self.record.epochs.last_mut() {
             latest.sealed_plan = Some(sealed_plan.file().sha256);
         }
+        let sealed_mark = &*found.mark.insert(sealed_mark);
         let sealed_plan = &*found.plan.insert(sealed_plan);
-        let orphaned = sealed_plan.document().totals.orphaned;
-        info!(sha256 = %sealed_plan.file().sha256, orphaned, seconds = found.seconds.plan, "the plan is sealed");
         self.outputs
             .write_candidates(&self.state, sealed_plan.document())
             .await?;
