@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use hardprune_common::digest::Digest;
+use hardprune_common::failpoint;
 use hardprune_common::layout::is_between_repositories;
 use hardprune_common::mark_cache::{CacheBlock, CacheWork, SeenManifest, cache_epoch_folder, cache_folder};
 use hardprune_common::run::Epoch;
@@ -312,6 +313,7 @@ impl MarkCache {
             .state
             .write_json(&self.own_key("index", ".json"), &index)
             .await?;
+        failpoint::here("mark-cache-index").await;
         let latest = Latest {
             version: VERSION,
             index: file,
