@@ -64,10 +64,10 @@ pub struct CacheBlock {
 /// What a mark task has of earlier runs, and what it must know to hand something on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheWork {
-    /// When the epoch began, by the store's clock (R4): what is read now was what it is from then on.
-    pub started: Timestamp,
-    /// Blocks that may have manifests of the range.
-    pub blocks: Vec<CacheBlock>,
+    /// What was written before then, by the store's clock (R4), was not written in this epoch, so that it is what is read in it.
+    pub unchanged_since: Timestamp,
+    /// Lists of blocks, some of which may have manifests of the range: as JSON lines.
+    pub blocks: Vec<FileRef>,
     /// Manifests that must be read, whatever the blocks have: segments of their digests.
     pub excluded: Vec<FileRef>,
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::REPOSITORIES;
-use crate::mark_cache::{CacheBlock, CacheWork};
+use crate::mark_cache::CacheWork;
 use crate::metrics::Label;
 use crate::problem::ProblemKind;
 use crate::run::Epoch;
@@ -300,9 +300,9 @@ pub struct MarkFindings {
     /// Segments of the manifests whose blobs the listing must show.
     #[serde(default)]
     pub manifests_seen: Vec<FileRef>,
-    /// What was handed on for the next run.
+    /// What was handed on for the next run: the list of its blocks, as JSON lines.
     #[serde(default)]
-    pub cached: Vec<CacheBlock>,
+    pub cached: Option<FileRef>,
 }
 
 /// How much lies in a range.

@@ -8,12 +8,14 @@
 mod retention;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use clap::Args;
+use hardprune_common::clock;
 use hardprune_common::digest::Digest;
 use hardprune_common::failpoint;
 use hardprune_common::layout::is_between_repositories;
-use hardprune_common::mark_cache::{CacheBlock, CacheWork, SeenManifest, cache_epoch_folder, cache_folder};
+use hardprune_common::mark_cache::{CacheWork, SeenManifest, cache_epoch_folder, cache_folder};
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::MarkedRange;
 use hardprune_common::segment::{SegmentWriter, read_segment};
@@ -30,12 +32,13 @@ const VERSION: u32 = 1;
 /// Manifests that are read whatever the cache has, at most (R9): each worker holds their digests. With more of them the cache is of
 /// little use.
 const MOST_EXCLUDED: u64 = 50_000;
-/// Blocks that one task is told of, at most: its message must stay small. What other blocks have is read.
-const MOST_BLOCKS: usize = 500;
 /// A range is planned to have fewer keys than this, so that it may grow before a worker hands a part of it back.
 const KEYS_OF_A_RANGE: u64 = 80_000;
 /// The same for revisions, where repositories are judged as a whole.
 const REVISIONS_OF_A_RANGE: u64 = 1_600;
+
+/// Servers of one store have clocks of their own: what was written so shortly before an epoch may have been written in it.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 
 /// The option of the mark cache.
 #[derive(Debug, Clone, Copy, Args)]
@@ -63,7 +66,8 @@ pub struct CachedRange {
     range: KeyRange,
     size: RangeSize,
     cuts: Vec<RangeCut>,
-    blocks: Vec<CacheBlock>,
+    /// Lists of blocks that have its manifests.
+    blocks: Vec<FileRef>,
 }
 
 impl CachedRange {
@@ -73,7 +77,7 @@ impl CachedRange {
             range: marked.range.clone(),
             size: std::mem::take(&mut marked.findings.size),
             cuts: std::mem::take(&mut marked.findings.cuts),
-            blocks: std::mem::take(&mut marked.findings.cached),
+            blocks: marked.findings.cached.take().into_iter().collect(),
         }
     }
 }
@@ -95,7 +99,7 @@ pub struct MarkCache {
     state: StateStore,
     registry: String,
     epoch: Epoch,
-    started: Timestamp,
+    unchanged_since: Timestamp,
     found: Option<Index>,
     /// Manifests that are read, whatever the cache has.
     excluded: Vec<FileRef>,
@@ -126,7 +130,7 @@ impl MarkCache {
             state: state.clone(),
             registry: registry.to_owned(),
             epoch: epoch.clone(),
-            started,
+            unchanged_since: clock::earlier(started, CLOCKS_DIFFER),
             excluded: found
                 .as_ref()
                 .map(|index| index.excluded.clone())
@@ -167,14 +171,13 @@ impl MarkCache {
     /// What a task is told that marks a range.
     #[must_use]
     pub fn to_mark(&self, range: KeyRange) -> ToMark {
-        let mut blocks = if self.is_distrusted {
+        let blocks = if self.is_distrusted {
             Vec::new()
         } else {
             self.blocks_of(&range)
         };
-        blocks.truncate(MOST_BLOCKS);
         let cache = CacheWork {
-            started: self.started,
+            unchanged_since: self.unchanged_since,
             blocks,
             excluded: self.excluded.clone(),
         };
@@ -184,22 +187,13 @@ impl MarkCache {
         }
     }
 
-    /// The blocks that were found and have manifests of a range.
-    fn blocks_of(&self, range: &KeyRange) -> Vec<CacheBlock> {
-        let mut blocks: Vec<CacheBlock> = Vec::new();
-        for cached in self.found.iter().flat_map(|index| &index.ranges) {
-            let ends_before = |a: &KeyRange, b: &KeyRange| a.to.is_some() && a.to <= b.after;
-            if !ends_before(&cached.range, range) && !ends_before(range, &cached.range) {
-                blocks.extend(
-                    cached
-                        .blocks
-                        .iter()
-                        .filter(|block| touches(range, block))
-                        .cloned(),
-                );
-            }
-        }
-        blocks.sort_by(|a, b| (&a.first, &a.file.key).cmp(&(&b.first, &b.file.key)));
+    /// The lists that were found and may have blocks of a range.
+    fn blocks_of(&self, range: &KeyRange) -> Vec<FileRef> {
+        let ends_before = |a: &KeyRange, b: &KeyRange| a.to.is_some() && a.to <= b.after;
+        let ranges = self.found.iter().flat_map(|index| &index.ranges);
+        let touching =
+            ranges.filter(|cached| !ends_before(&cached.range, range) && !ends_before(range, &cached.range));
+        let mut blocks: Vec<FileRef> = touching.flat_map(|cached| &cached.blocks).cloned().collect();
         blocks.dedup();
         blocks
     }
@@ -353,12 +347,9 @@ impl MarkCache {
     pub async fn tidy_up(&self) {
         let Some(published) = &self.published else { return };
         let kept = [Some(published), self.found.as_ref()];
-        let named = kept
-            .iter()
-            .flatten()
-            .flat_map(|index| index.files())
-            .map(|file| file.key.as_str());
-        let named: HashSet<&str> = named.collect();
+        let mut named: HashSet<&str> = kept.iter().flatten().flat_map(|index| index.folders()).collect();
+        let ours = cache_epoch_folder(&self.registry, &self.epoch);
+        named.insert(&ours);
         if let Err(error) = retention::remove_unnamed(&self.state, &self.registry, &self.epoch, &named).await
         {
             warn!(%error, "what the mark cache does not need any more could not be removed");
@@ -368,8 +359,17 @@ impl MarkCache {
 
 impl Index {
     fn files(&self) -> impl Iterator<Item = &FileRef> {
-        let blocks = self.ranges.iter().flat_map(|range| &range.blocks);
-        blocks.map(|block| &block.file).chain(&self.excluded)
+        self.ranges
+            .iter()
+            .flat_map(|range| &range.blocks)
+            .chain(&self.excluded)
+    }
+
+    /// The folders of its files. Blocks lie in the folder of their list.
+    fn folders(&self) -> impl Iterator<Item = &str> {
+        let folder = |file: &'_ FileRef| file.key.rfind('/').map(|end| end + 1);
+        self.files()
+            .filter_map(move |file| Some(&file.key[..folder(file)?]))
     }
 
     /// Whether its ranges tile the key space and leave every repository whole, and all its files are the registry's cache's own.
@@ -423,12 +423,6 @@ async fn find(state: &StateStore, registry: &str) -> Result<Option<Index>, State
         key: latest.index.key,
         problem: "its ranges do not cover the repositories, or it is another registry's".to_owned(),
     })
-}
-
-/// Whether a block has manifests of a range.
-fn touches(range: &KeyRange, block: &CacheBlock) -> bool {
-    range.after.as_ref().is_none_or(|after| block.last > *after)
-        && range.to.as_ref().is_none_or(|to| block.first <= *to)
 }
 
 /// Brings the pieces of ranges together to about `wanted` ranges of about one size, none of them beyond the limit if its pieces are not.

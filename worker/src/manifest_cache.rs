@@ -15,13 +15,15 @@ use hardprune_common::mark_cache::{
     BlockBuffer, CacheBlock, CacheWork, Cached, OpenBlock, SeenManifest, cache_epoch_folder, place_of,
 };
 use hardprune_common::segment::read_segment;
-use hardprune_common::state::{StateError, StateStore};
-use hardprune_common::task::Task;
+use hardprune_common::state::{FileRef, StateError, StateStore};
+use hardprune_common::task::{KeyRange, Task};
 use tokio::sync::OnceCell;
 use tracing::warn;
 
 /// Blocks that one task has open.
 const OPEN_BLOCKS: usize = 4;
+/// Blocks that one task knows of. What others have is read: a range of usual size has a tenth of that.
+const MOST_BLOCKS: usize = 2_000;
 
 type Opening = Arc<OnceCell<Option<OpenBlock>>>;
 
@@ -30,12 +32,45 @@ type Opening = Arc<OnceCell<Option<OpenBlock>>>;
 pub(crate) struct ManifestCache {
     state: StateStore,
     key_prefix: String,
-    started: i64,
+    unchanged_since: i64,
     blocks: Vec<CacheBlock>,
     excluded: HashSet<Digest>,
     /// The blocks used last, the latest at the end.
     open: Mutex<VecDeque<(usize, Opening)>>,
     kept: Mutex<Kept>,
+}
+
+/// What earlier runs have of a range.
+#[derive(Debug, Default)]
+struct Found {
+    blocks: Vec<CacheBlock>,
+    excluded: HashSet<Digest>,
+}
+
+async fn find(state: &StateStore, range: &KeyRange, work: &CacheWork) -> Result<Found, StateError> {
+    let mut found = Found::default();
+    for segment in &work.excluded {
+        found
+            .excluded
+            .extend(read_segment::<Digest>(state, segment).await?);
+    }
+    for list in &work.blocks {
+        let blocks = state.read_lines::<CacheBlock>(list).await?;
+        found
+            .blocks
+            .extend(blocks.into_iter().filter(|block| touches(range, block)));
+        if found.blocks.len() >= MOST_BLOCKS {
+            found.blocks.truncate(MOST_BLOCKS);
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a block has manifests of a range.
+fn touches(range: &KeyRange, block: &CacheBlock) -> bool {
+    range.after.as_ref().is_none_or(|after| block.last > *after)
+        && range.to.as_ref().is_none_or(|to| block.first <= *to)
 }
 
 /// What is handed on.
@@ -50,31 +85,28 @@ struct Kept {
 }
 
 impl ManifestCache {
-    /// Opens the cache of a task.
-    ///
-    /// # Errors
-    ///
-    /// Digests that must be read, and that cannot be had: this run wrote them.
+    /// Opens the cache of a task that marks a range. Where it cannot be had whole, nothing is known.
     pub async fn open(
         state: &StateStore,
         task: &Task,
         attempt: &str,
+        range: &KeyRange,
         work: &CacheWork,
-    ) -> Result<Self, StateError> {
-        let mut excluded = HashSet::new();
-        for segment in &work.excluded {
-            excluded.extend(read_segment::<Digest>(state, segment).await?);
-        }
+    ) -> Self {
         let folder = cache_epoch_folder(&task.registry, &task.epoch);
-        Ok(Self {
+        let found = find(state, range, work).await.unwrap_or_else(|error| {
+            warn!(%error, "the mark cache cannot be used; every manifest is read");
+            Found::default()
+        });
+        Self {
             state: state.clone(),
             key_prefix: format!("{folder}{}.{attempt}", task.id),
-            started: work.started.as_microsecond(),
-            blocks: work.blocks.clone(),
-            excluded,
+            unchanged_since: work.unchanged_since.as_microsecond(),
+            blocks: found.blocks,
+            excluded: found.excluded,
             open: Mutex::default(),
             kept: Mutex::default(),
-        })
+        }
     }
 
     /// A manifest that an earlier run read for this repository.
@@ -100,7 +132,8 @@ impl ManifestCache {
 
     /// Hands on a manifest that was read, whose bytes are those of its digest, and understood.
     pub async fn read(&self, repository: &str, digest: &Digest, bytes: Bytes) {
-        self.keep(repository, digest, self.started, bytes, false).await;
+        self.keep(repository, digest, self.unchanged_since, bytes, false)
+            .await;
     }
 
     /// Hands on that a repository needs a manifest that another needed before.
@@ -115,17 +148,28 @@ impl ManifestCache {
         std::mem::take(&mut self.kept().seen)
     }
 
-    /// Writes what is left; names what was handed on.
-    pub async fn finish(&self) -> Vec<CacheBlock> {
+    /// Writes what is left; names the list of what was handed on, if anything was.
+    pub async fn finish(&self) -> Option<FileRef> {
         let rest = std::mem::take(&mut self.kept().buffer);
         self.write(Some(rest).filter(|rest| !rest.is_empty())).await;
-        let mut kept = self.kept();
-        if kept.failed {
-            return Vec::new();
+        let blocks = {
+            let mut kept = self.kept();
+            if kept.failed {
+                return None;
+            }
+            std::mem::take(&mut kept.blocks)
+        };
+        if blocks.is_empty() {
+            return None;
         }
-        let mut blocks = std::mem::take(&mut kept.blocks);
-        blocks.sort_by(|a, b| a.first.cmp(&b.first));
-        blocks
+        let key = format!("{}.blocks.jsonl", self.key_prefix);
+        match self.state.write_lines(&key, &blocks).await {
+            Ok(list) => Some(list),
+            Err(error) => {
+                warn!(%error, "what was read cannot be kept for the next run");
+                None
+            }
+        }
     }
 
     async fn keep(&self, repository: &str, digest: &Digest, verified: i64, bytes: Bytes, cached: bool) {

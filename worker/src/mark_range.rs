@@ -42,7 +42,7 @@ pub(crate) async fn mark_range(
     };
     let limits = context.mark_limits;
     let cache = match &work.cache {
-        Some(cache) => Some(ManifestCache::open(&context.state, task, attempt, cache).await?),
+        Some(cache) => Some(ManifestCache::open(&context.state, task, attempt, &work.range, cache).await),
         None => None,
     };
     let marker = Arc::new(RepositoryMarker {

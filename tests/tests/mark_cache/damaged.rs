@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use hardprune_common::digest::{Algorithm, Digest};
-use hardprune_common::mark_cache::{BlockBuffer, Cached, cache_folder};
+use hardprune_common::mark_cache::{BlockBuffer, CacheBlock, Cached, cache_folder};
 use hardprune_common::state::{FileRef, StateStore};
 use hardprune_common::store::filesystem::FilesystemStore;
 use hardprune_tests::scene::Scene;
@@ -46,7 +46,7 @@ fn damage(path: &Path, how: usize) {
 #[test]
 fn damaged_and_missing_files_are_misses() {
     for how in 0..5 {
-        for name in ["latest.json", "/index-", ".manifests"] {
+        for name in ["latest.json", "/index-", ".blocks.jsonl", ".manifests"] {
             let scene = Scene::on_folder(&shape()).unwrap();
             let all = scene.truth.manifests as u64;
             scene.check(&[]).unwrap();
@@ -138,10 +138,12 @@ fn forge_blocks(scene: &Scene, bytes_of: impl Fn(&str, &str) -> Vec<u8>) {
     }
     let key = format!("{}forged.manifests", cache_folder(&registry));
     let block = runtime.block_on(buffer.write(&state, &key)).unwrap().unwrap();
-    let block = serde_json::to_value(&block).unwrap();
+    let key = format!("{}forged.blocks.jsonl", cache_folder(&registry));
+    let list = runtime.block_on(state.write_lines(&key, &[block])).unwrap();
+    let list = serde_json::to_value(&list).unwrap();
     forge(scene, |index| {
         for range in index["ranges"].as_array_mut().unwrap() {
-            range["blocks"] = vec![block.clone()].into();
+            range["blocks"] = vec![list.clone()].into();
         }
     })
     .unwrap();
@@ -236,17 +238,31 @@ fn another_version_is_a_miss() {
         .enable_all()
         .build()
         .unwrap();
-    forge(&scene, |index| {
-        for range in index["ranges"].as_array_mut().unwrap() {
-            for block in range["blocks"].as_array_mut().unwrap() {
-                let key = block["file"]["key"].as_str().unwrap();
-                let file = runtime
-                    .block_on(state.write(key, Bytes::from_static(b"HPC2"), 1))
-                    .unwrap();
-                block["file"] = serde_json::to_value(file).unwrap();
-            }
+    let file = |path: &Path| {
+        path.strip_prefix(scene.program.home().join(".local/state"))
+            .unwrap()
+            .display()
+            .to_string()
+    };
+    for list in files(&scene, ".blocks.jsonl") {
+        let text = fs::read_to_string(&list).unwrap();
+        let mut blocks: Vec<CacheBlock> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        for block in &mut blocks {
+            let written = state.write(&block.file.key, Bytes::from_static(b"HPC2"), 1);
+            block.file = runtime.block_on(written).unwrap();
         }
-    })
-    .unwrap();
+        let old = Digest::of(Algorithm::Sha256, text.as_bytes()).to_string();
+        let new = runtime
+            .block_on(state.write_lines(&file(&list), &blocks))
+            .unwrap();
+        forge(&scene, |index| {
+            let text = index.to_string().replace(&old, &new.sha256.to_string());
+            *index = serde_json::from_str(&text).unwrap();
+        })
+        .unwrap();
+    }
     assert_eq!(known(&scene), 0);
 }

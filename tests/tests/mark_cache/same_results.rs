@@ -122,7 +122,7 @@ fn options() -> impl Strategy<Value = Vec<&'static str>> {
     })
 }
 
-/// Returns how many manifests were known, and how many runs had to look again, in all cases together.
+/// Returns how many manifests were known, in all cases together.
 fn results_are_the_same(scene: fn(&Shape) -> Result<Scene>, seed: u8) -> Result<u64> {
     let known = std::cell::Cell::new(0);
     let config = Config {
@@ -158,10 +158,7 @@ fn results_are_the_same(scene: fn(&Shape) -> Result<Scene>, seed: u8) -> Result<
             let (wanted, _) = check(&scene, &without)?;
             let before = scene.inventory()?;
             let report = scene.report(0, &scene.delete(&[&SEED[..], &options[..]].concat()))?;
-            ensure!(
-                manifests_of(&report)?.1 > 0 || manifests_of(&wanted)?.0 == 0,
-                "nothing was known: {report}"
-            );
+            known.set(known.get() + manifests_of(&report)?.1);
             let gone = before.until(&scene.inventory()?).removed_blobs().len() as u64;
             ensure!(
                 gone == number(&wanted, "/blobs/orphaned")?,

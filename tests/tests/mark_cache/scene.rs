@@ -92,7 +92,14 @@ pub fn comparable(mut report: Value) -> Result<Value> {
     let all = number(manifests, "/read")? + number(manifests, "/cached")?;
     manifests["read"] = all.into();
     manifests["cached"] = 0.into();
-    // Of one range in the order in which reads ended.
+    // Of one range in the order in which reads ended; and where there are more, others of them.
+    let total = number(&report, "/problems/total")?;
+    if let Some(first) = report["problems"]["first"]
+        .as_array_mut()
+        .filter(|first| (first.len() as u64) < total)
+    {
+        first.clear();
+    }
     if let Some(first) = report["problems"]["first"].as_array_mut() {
         first.sort_by_key(ToString::to_string);
     }
