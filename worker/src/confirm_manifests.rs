@@ -129,7 +129,7 @@ mod tests {
     async fn only_what_is_listed_as_it_was_is_confirmed() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateStore::new(Arc::new(FilesystemStore::open(folder.path()).unwrap()));
-        let mut records = vec![
+        let mut records = [
             seen("same", 5, true),
             seen("same", 7, false),
             seen("gone", 5, true),

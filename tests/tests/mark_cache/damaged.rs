@@ -118,12 +118,12 @@ fn state_of(scene: &Scene) -> StateStore {
 
 /// Replaces every block by one with these bytes in the place of each manifest.
 fn forge_blocks(scene: &Scene, bytes_of: impl Fn(&str, &str) -> Vec<u8>) {
-    let state = state_of(scene);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let registry = scene.check(&[]).unwrap()["registry"].as_str().unwrap().to_owned();
+    let state = state_of(scene);
     let mut buffer = BlockBuffer::default();
     for (repository, digest) in revisions(scene.storage()).unwrap() {
         let cached = Cached::Bytes {

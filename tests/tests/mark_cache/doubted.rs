@@ -38,7 +38,10 @@ fn a_missing_manifest_freezes_its_repository_and_only_what_went_by_it_is_looked_
     assert_eq!(number(&report, "/manifests/missing").unwrap(), 1);
     assert_eq!(manifests_of(&report).unwrap(), (0, all - 1));
     // Marking asks for it, and the guard that looks for it again.
-    assert_eq!(server.counters().get, 2);
+    assert_eq!(
+        blobs_read(&scene).unwrap(),
+        std::collections::BTreeMap::from([(blob_key(&digest), 2)])
+    );
     let shards = number(&report, "/shards").unwrap();
     let listings = |key: &str| {
         let log = server.log();
