@@ -29,9 +29,9 @@ use crate::mark::ToMark;
 
 /// The version of the index and of all that it names.
 const VERSION: u32 = 1;
-/// Manifests that are read whatever the cache has, at most (R9): each worker holds their digests. With more of them the cache is of
-/// little use.
-const MOST_EXCLUDED: u64 = 50_000;
+/// Manifests that are read whatever the cache has, at most (R9): each task holds their digests. With more of them everything is
+/// read.
+const MOST_EXCLUDED: u64 = 5_000;
 /// A range is planned to have fewer keys than this, so that it may grow before a worker hands a part of it back.
 const KEYS_OF_A_RANGE: u64 = 80_000;
 /// The same for revisions, where repositories are judged as a whole.
@@ -323,7 +323,7 @@ impl MarkCache {
     async fn gather(&self, segments: Vec<FileRef>) -> Result<Option<Vec<FileRef>>, StateError> {
         if segments.iter().map(|file| file.items).sum::<u64>() > MOST_EXCLUDED {
             warn!(
-                "more manifests than can be kept apart are not listed as they were read: nothing is kept for the next run"
+                "more manifests than can be kept apart are not listed as they were read: the next run has to look twice"
             );
             return Ok(None);
         }
