@@ -124,6 +124,19 @@ pub fn digest_of(key: &str) -> Option<Digest> {
     }
 }
 
+/// What all keys of a repository begin with, and no other key: a range that is cut behind it takes none of them apart, whatever
+/// is pushed later.
+#[must_use]
+pub fn repository_start(repository: &str) -> String {
+    format!("{REPOSITORIES}{repository}/_")
+}
+
+/// Whether a range that ends with this key leaves every repository whole, those that are not there yet as well.
+#[must_use]
+pub fn is_between_repositories(key: &str) -> bool {
+    key.starts_with(REPOSITORIES) && key.find("/_").is_none_or(|begin| begin + 2 == key.len())
+}
+
 /// The name of the one file that a registry keeps in each folder of this folder, where it keeps no more: in a blob's, a
 /// layer link's and a tag index entry's. `folder` ends with a `/`.
 #[must_use]
@@ -340,6 +353,23 @@ mod tests {
         for repository in ["", "a/", "../a", "a/.", "a//b"] {
             let key = format!("{REPOSITORIES}{repository}/_layers/sha256/{HEX}/link");
             assert_eq!(parse_repository_key(&key).unwrap().entry, None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_between_repositories_takes_none_apart(
+            cut in "[a-b]{1,2}(/[a-b]{1,2}){0,2}(/|/_|/_b|/_b/_|_)?",
+            repository in "[a-b]{1,2}(/[a-b]{1,2}){0,2}",
+            rests in prop::collection::vec("[a-b_/]{0,4}", 1..20),
+        ) {
+            let cut = format!("{REPOSITORIES}{cut}");
+            let keys = rests.iter().map(|rest| format!("{}{rest}", repository_start(&repository)));
+            let (before, behind): (Vec<String>, Vec<String>) = keys.filter(|key| *key != cut).partition(|key| *key <= cut);
+            if is_between_repositories(&cut) {
+                prop_assert!(before.is_empty() || behind.is_empty(), "{} {:?} {:?}", cut, before, behind);
+            }
+            prop_assert!(is_between_repositories(&repository_start(&repository)));
         }
     }
 

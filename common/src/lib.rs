@@ -14,6 +14,7 @@ pub mod layout;
 pub mod link;
 pub mod lock;
 pub mod manifest;
+pub mod mark_cache;
 pub mod metrics;
 pub mod nats;
 pub mod problem;

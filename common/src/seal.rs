@@ -34,6 +34,9 @@ pub struct ShardFilter {
     /// Its references that may well have no blob, where there are any: a segment.
     #[serde(default)]
     pub may_be_absent: Option<FileRef>,
+    /// Its manifests whose blobs its listing must show, where there are any: a segment.
+    #[serde(default)]
+    pub manifests: Option<FileRef>,
 }
 
 /// Everything that marking found, and what planning goes by.
@@ -54,6 +57,12 @@ pub struct MarkDocument {
     /// Those of them that may well have no blob.
     #[serde(default)]
     pub may_be_absent: u64,
+    /// Manifests that were remembered and not read: their blobs must be listed as they are remembered, or there is no plan (R8).
+    #[serde(default)]
+    pub remembered: u64,
+    /// Those of them that no shard's listing can show, because there are no blobs where theirs would be: segments of their digests.
+    #[serde(default)]
+    pub doubted: Vec<FileRef>,
     /// How shards are cut.
     pub shard_digits: ShardDigits,
     /// The filters' rate.
@@ -88,6 +97,14 @@ pub enum SealError {
     /// A shard was planned without a filter of the sealed mark.
     #[error("the plan cannot be sealed: {0}")]
     Plan(String),
+    /// Manifests were taken from the cache that may not be there any more.
+    #[error("the plan cannot be sealed: {found} of {wanted} manifests that were remembered were listed")]
+    Remembered {
+        /// Those that the mark goes by.
+        wanted: u64,
+        /// Those that were listed.
+        found: u64,
+    },
     /// The document could not be written.
     #[error(transparent)]
     State(#[from] StateError),
@@ -238,11 +255,12 @@ pub struct SealedPlan {
 }
 
 impl SealedPlan {
-    /// Seals a plan: every filter's shard must have been planned, once, and no other (R2).
+    /// Seals a plan: every filter's shard must have been planned, once, and no other (R2), and every manifest that was
+    /// remembered must have been listed (R8).
     ///
     /// # Errors
     ///
-    /// A shard without a plan or without a filter, or a document that cannot be written.
+    /// A shard without a plan or without a filter, a manifest that was not listed, or a document that cannot be written.
     pub async fn seal(
         mark: &SealedMark,
         shards: Vec<ShardPlan>,
@@ -298,6 +316,10 @@ impl SealedPlan {
             }),
             shards,
         };
+        let (wanted, found) = (mark.document.remembered, document.totals.remembered);
+        if wanted != found {
+            return Err(SealError::Remembered { wanted, found });
+        }
         let file = state.write_json(&plan_key(&document.epoch), &document).await?;
         Ok(Self { document, file })
     }

@@ -33,7 +33,7 @@ pub trait Record: Ord + Sized + Send {
     }
 }
 
-fn encode_digest(digest: &Digest, to: &mut Vec<u8>) {
+pub(crate) fn encode_digest(digest: &Digest, to: &mut Vec<u8>) {
     to.push(match digest.algorithm() {
         Algorithm::Sha256 => 1,
         Algorithm::Sha512 => 2,
@@ -41,7 +41,7 @@ fn encode_digest(digest: &Digest, to: &mut Vec<u8>) {
     to.extend_from_slice(digest.hash());
 }
 
-fn decode_digest(from: &mut &[u8]) -> Option<Digest> {
+pub(crate) fn decode_digest(from: &mut &[u8]) -> Option<Digest> {
     let (kind, rest) = from.split_first()?;
     let algorithm = match kind {
         1 => Algorithm::Sha256,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::REPOSITORIES;
+use crate::mark_cache::CacheWork;
 use crate::metrics::Label;
 use crate::problem::ProblemKind;
 use crate::run::Epoch;
@@ -157,6 +158,17 @@ pub struct MarkRules {
     pub reviewed: Option<FileRef>,
 }
 
+impl MarkRules {
+    /// Whether what becomes of a link depends on the rest of its repository.
+    #[must_use]
+    pub fn judge_whole_repositories(&self) -> bool {
+        self.delete_untagged
+            || self.prune_broken
+            || self.delete_empty_repositories
+            || self.purge_uploads_before.is_some()
+    }
+}
+
 /// Work of [`Work::Mark`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkWork {
@@ -164,6 +176,9 @@ pub struct MarkWork {
     pub range: KeyRange,
     /// What to look for.
     pub rules: MarkRules,
+    /// What earlier runs read. `None`: everything is read, and nothing is handed on.
+    #[serde(default)]
+    pub cache: Option<CacheWork>,
 }
 
 /// What a shard's plan is to list.
@@ -190,6 +205,9 @@ pub struct PlanWork {
     pub may_be_absent: Option<FileRef>,
     /// Where the run carries out a reviewed plan: the list of its parts for this shard. What they do not name stays.
     pub reviewed: Option<FileRef>,
+    /// The manifests of the shard whose blobs the listing must show, as they were when they were read: a segment.
+    #[serde(default)]
+    pub manifests: Option<FileRef>,
 }
 
 /// What became of one attempt at a task.
@@ -225,6 +243,9 @@ pub enum Findings {
 pub struct ManifestCounts {
     /// Distinct manifests read by each task.
     pub read: u64,
+    /// Those that each task had from the cache, instead of reading them.
+    #[serde(default)]
+    pub cached: u64,
     /// Their blob was not there.
     pub missing: u64,
     /// Their bytes could not be had, or were not what the digest says.
@@ -270,6 +291,36 @@ pub struct MarkFindings {
     /// Repositories of which nothing but old links is left, where these go.
     #[serde(default)]
     pub empty_repositories: u64,
+    /// Keys and revisions in the range.
+    #[serde(default)]
+    pub size: RangeSize,
+    /// Where the range may be cut the next time, ascending.
+    #[serde(default)]
+    pub cuts: Vec<RangeCut>,
+    /// Segments of the manifests whose blobs the listing must show.
+    #[serde(default)]
+    pub manifests_seen: Vec<FileRef>,
+    /// What was handed on for the next run: the list of its blocks, as JSON lines.
+    #[serde(default)]
+    pub cached: Option<FileRef>,
+}
+
+/// How much lies in a range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeSize {
+    /// Keys listed.
+    pub keys: u64,
+    /// Links of revisions among them.
+    pub revisions: u64,
+}
+
+/// A place between two repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeCut {
+    /// A key as [`KeyRange::to`] has it.
+    pub to: String,
+    /// What lies before it in its range.
+    pub before: RangeSize,
 }
 
 /// Blobs and bytes of one shard, or of all.
@@ -294,6 +345,9 @@ pub struct ShardTotals {
     pub young_bytes: u64,
     /// Bytes of those that would go.
     pub orphaned_bytes: u64,
+    /// Manifests that were remembered and whose blobs were listed as they were remembered.
+    #[serde(default)]
+    pub remembered: u64,
     /// Orphans that stay because the reviewed plan does not name them.
     pub not_reviewed: u64,
     /// Their bytes.
@@ -316,6 +370,7 @@ impl ShardTotals {
             scanned_bytes,
             young_bytes,
             orphaned_bytes,
+            remembered,
             not_reviewed,
             not_reviewed_bytes,
         } = *other;
@@ -329,6 +384,7 @@ impl ShardTotals {
             scanned_bytes: self.scanned_bytes + scanned_bytes,
             young_bytes: self.young_bytes + young_bytes,
             orphaned_bytes: self.orphaned_bytes + orphaned_bytes,
+            remembered: self.remembered + remembered,
             not_reviewed: self.not_reviewed + not_reviewed,
             not_reviewed_bytes: self.not_reviewed_bytes + not_reviewed_bytes,
         }
@@ -342,6 +398,12 @@ pub struct PlanFindings {
     pub parts: Vec<FileRef>,
     /// Their sums, and what stays.
     pub totals: ShardTotals,
+    /// Manifests that were remembered and whose blobs were not listed as they were remembered: a segment of their digests.
+    #[serde(default)]
+    pub doubted: Option<FileRef>,
+    /// Manifests that were read and whose blobs were not listed as they were read: a segment of their digests.
+    #[serde(default)]
+    pub unconfirmed: Option<FileRef>,
 }
 
 /// What an unlink or sweep task did in this attempt. For progress only: accounts come from the journal (R5).

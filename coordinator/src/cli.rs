@@ -14,6 +14,7 @@ use crate::ceiling::CeilingArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
 use crate::guards::GuardArgs;
+use crate::mark_cache::MarkCacheArgs;
 use crate::quarantine::{PurgeArgs, QuarantineArgs, QuarantineCommand, RestoreArgs};
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
@@ -167,6 +168,9 @@ pub struct ExecutionArgs {
     /// How long the registry's lock is good for without being renewed.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, hide = true)]
     pub lease: Duration,
+    /// What earlier runs read.
+    #[command(flatten)]
+    pub mark_cache: MarkCacheArgs,
 }
 
 /// What counts as no longer needed, and how it is found.

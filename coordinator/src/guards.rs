@@ -122,7 +122,7 @@ impl Amount {
 pub struct Totals {
     /// Repositories marked.
     pub repositories: u64,
-    /// Manifests read.
+    /// Manifests understood.
     pub manifests: u64,
     /// Distinct references.
     pub references: u64,

@@ -23,6 +23,7 @@ pub mod human;
 pub mod lock_registry;
 mod manual_page;
 pub mod mark;
+pub mod mark_cache;
 pub mod metrics;
 pub mod metrics_file;
 pub mod open_stores;

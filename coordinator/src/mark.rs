@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::layout::REPOSITORIES;
+use hardprune_common::mark_cache::CacheWork;
 use hardprune_common::seal::MarkedRange;
 use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::{Findings, KeyRange, MarkRules, MarkWork, Work};
@@ -65,7 +66,8 @@ pub async fn cut_ranges(registry: &dyn Store, workers: usize) -> Result<Vec<KeyR
 }
 
 /// How many ranges are worth their listings (decision 0013).
-fn ranges_wanted(workers: usize, starts_listings_anywhere: bool) -> usize {
+#[must_use]
+pub fn ranges_wanted(workers: usize, starts_listings_anywhere: bool) -> usize {
     let wanted = workers * RANGES_FOR_A_WORKER;
     if starts_listings_anywhere {
         wanted
@@ -85,33 +87,70 @@ async fn subfolders(registry: &dyn Store, folder: String) -> Result<Vec<String>,
     Ok(found)
 }
 
-/// Marks every range, as tasks whose ids begin with `prefix`; what a worker leaves of a large one is handed out again.
+/// The names of mark tasks: no two of an epoch are alike.
+#[derive(Debug)]
+pub struct TaskNames {
+    prefix: String,
+    made: usize,
+}
+
+impl TaskNames {
+    /// Names that begin with this, and no others of the epoch do.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        let prefix = prefix.to_owned();
+        Self { prefix, made: 0 }
+    }
+
+    fn next(&mut self) -> String {
+        self.made += 1;
+        format!("{}-{:06}", self.prefix, self.made)
+    }
+}
+
+/// A range that is to be marked.
+#[derive(Debug, Clone)]
+pub struct ToMark {
+    /// The range.
+    pub range: KeyRange,
+    /// What earlier runs read of it.
+    pub cache: Option<CacheWork>,
+}
+
+impl ToMark {
+    /// A range of which everything is to be read.
+    #[must_use]
+    pub fn without_cache(range: KeyRange) -> Self {
+        Self { range, cache: None }
+    }
+}
+
+/// Marks every range; what a worker leaves of a large one is handed out again. `marked` gets what was found, ascending, and beside it what it has already.
 ///
 /// # Errors
 ///
-/// A range that could not be marked: without it there is no seal.
+/// A range that could not be marked: without it there is no seal. The others are marked all the same.
 pub async fn mark(
     dispatcher: &Dispatcher<'_>,
-    prefix: &str,
-    ranges: Vec<KeyRange>,
+    names: &mut TaskNames,
+    ranges: Vec<ToMark>,
     rules: &MarkRules,
     progress: &Progress,
-) -> Result<Vec<MarkedRange>, DispatchError> {
-    let mut marked = Vec::new();
-    let mut made = 0usize;
-    let mut task = |range: KeyRange| {
-        made += 1;
+    marked: &mut Vec<MarkedRange>,
+) -> Result<(), DispatchError> {
+    let mut task = |ToMark { range, cache }: ToMark| {
         (
-            format!("{prefix}-{made:06}"),
+            names.next(),
             Work::Mark(MarkWork {
                 range,
                 rules: rules.clone(),
+                cache,
             }),
         )
     };
     let stage = progress.stage(Stage::Mark, ranges.len() as u64, "ranges");
     let first = ranges.into_iter().map(&mut task).collect();
-    dispatcher
+    let finished = dispatcher
         .finish_all(first, |done, findings| {
             let (Work::Mark(work), Findings::Mark(mut findings)) = (&done.work, findings) else {
                 return Vec::new();
@@ -120,9 +159,10 @@ pub async fn mark(
             let mut rest = Vec::new();
             if let Some(done_to) = findings.done_to.take() {
                 let to = range.to.replace(done_to.clone());
-                rest.push(task(KeyRange {
-                    after: Some(done_to),
-                    to,
+                let after = Some(done_to);
+                rest.push(task(ToMark {
+                    range: KeyRange { after, to },
+                    cache: work.cache.clone(),
                 }));
             }
             stage.more(rest.len() as u64);
@@ -130,11 +170,12 @@ pub async fn mark(
             marked.push(MarkedRange { range, findings });
             rest
         })
-        .await?;
-    stage.finish();
+        .await;
     // However the tasks were shared out: what follows reads the same.
     marked.sort_by(|a, b| a.range.after.cmp(&b.range.after));
-    Ok(marked)
+    finished?;
+    stage.finish();
+    Ok(())
 }
 
 #[cfg(test)]

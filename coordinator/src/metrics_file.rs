@@ -40,7 +40,7 @@ struct Figure {
     of: fn(&Report) -> u64,
 }
 
-const FIGURES: [Figure; 11] = [
+const FIGURES: [Figure; 13] = [
     Figure {
         name: "hardprune_coordinator_scanned_blobs",
         help: "Blobs listed by the latest run.",
@@ -85,6 +85,16 @@ const FIGURES: [Figure; 11] = [
         name: "hardprune_coordinator_frozen_repositories",
         help: "Repositories whose manifests could not all be read.",
         of: |report| report.frozen_repositories,
+    },
+    Figure {
+        name: "hardprune_coordinator_read_manifests",
+        help: "Manifests that the latest run read.",
+        of: |report| report.manifests.read,
+    },
+    Figure {
+        name: "hardprune_coordinator_cached_manifests",
+        help: "Manifests that it did not read, because an earlier run had.",
+        of: |report| report.manifests.cached,
     },
     Figure {
         name: "hardprune_coordinator_problems",

@@ -1,8 +1,11 @@
 //! Plan, the coordinator's part: one task for each shard of the sealed mark, and the sealed plan of what they found.
 
+use std::collections::HashMap;
+
 use hardprune_common::quarantine::Undo;
-use hardprune_common::seal::{SealError, SealedMark, SealedPlan, ShardPlan};
-use hardprune_common::state::{StateError, StateStore};
+use hardprune_common::seal::{SealError, SealedMark, SealedPlan, ShardFilter, ShardPlan};
+use hardprune_common::shard::Shard;
+use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::task::{Findings, PlanWork, Scope, Work};
 
 use crate::dispatch::{DispatchError, Dispatcher};
@@ -24,7 +27,32 @@ pub enum PlanError {
     Seal(#[from] SealError),
 }
 
-/// Plans every shard and seals the plan.
+/// What planning came to.
+#[derive(Debug)]
+pub enum Planning {
+    /// There is a plan.
+    Sealed {
+        /// It.
+        plan: SealedPlan,
+        /// Manifests that were read and not listed as they were: segments of their digests.
+        unconfirmed: Vec<FileRef>,
+    },
+    /// Manifests were remembered and not listed as they were: segments of their digests. Their repositories must be marked again (R8).
+    Doubted(Vec<FileRef>),
+}
+
+/// Plans of shards that may serve again, where nothing has changed that they go by.
+#[derive(Debug, Default)]
+pub struct EarlierPlans(HashMap<Shard, (ShardFilter, ShardPlan)>);
+
+impl EarlierPlans {
+    fn take(&mut self, filter: &ShardFilter) -> Option<ShardPlan> {
+        let (of, plan) = self.0.remove(&filter.shard)?;
+        (of == *filter && plan.findings.doubted.is_none()).then_some(plan)
+    }
+}
+
+/// Plans every shard, once in each `round` of an epoch, and seals the plan, unless the listing does not show what was remembered.
 ///
 /// # Errors
 ///
@@ -34,14 +62,27 @@ pub async fn plan(
     state: &StateStore,
     mark: &SealedMark,
     reviewed: Option<&ReviewedPlan>,
+    (round, earlier): (usize, &mut EarlierPlans),
     undo: Undo,
     progress: &Progress,
-) -> Result<SealedPlan, PlanError> {
+) -> Result<Planning, PlanError> {
     let document = mark.document();
+    if !document.doubted.is_empty() {
+        return Ok(Planning::Doubted(document.doubted.clone()));
+    }
+    let again = match round {
+        1 => String::new(),
+        round => format!("-{round}"),
+    };
     let mut tasks: Vec<(String, Work)> = Vec::new();
+    let mut shards = Vec::new();
     for filter in &document.filters {
+        if let Some(plan) = earlier.take(filter) {
+            shards.push(plan);
+            continue;
+        }
         let scope = Scope::Shard(filter.shard.clone());
-        let id = format!("plan-{}", filter.shard);
+        let id = format!("plan-{}{again}", filter.shard);
         let reviewed = match reviewed {
             Some(plan) => Some(plan.list_parts(state, &id, &scope).await?),
             None => None,
@@ -52,6 +93,7 @@ pub async fn plan(
             cutoff: document.cutoff,
             may_be_absent: filter.may_be_absent.clone(),
             reviewed,
+            manifests: filter.manifests.clone(),
         };
         tasks.push((id, Work::Plan(work)));
     }
@@ -62,11 +104,11 @@ pub async fn plan(
             cutoff: document.cutoff,
             may_be_absent: None,
             reviewed: None,
+            manifests: None,
         };
-        tasks.push((format!("plan-stray-{number}"), Work::Plan(work)));
+        tasks.push((format!("plan-stray-{number}{again}"), Work::Plan(work)));
     }
     let stage = progress.stage(Stage::Plan, tasks.len() as u64, "shards");
-    let mut shards = Vec::new();
     dispatcher
         .finish_all(tasks, |task, findings| {
             if let (Work::Plan(work), Findings::Plan(findings)) = (&task.work, findings) {
@@ -85,5 +127,27 @@ pub async fn plan(
         Scope::Shard(shard) => (0, shard.to_string()),
         Scope::Stray(folder) => (1, folder.clone()),
     });
-    Ok(SealedPlan::seal(mark, shards, undo, state).await?)
+    let doubted: Vec<FileRef> = shards
+        .iter()
+        .filter_map(|plan| plan.findings.doubted.clone())
+        .collect();
+    if !doubted.is_empty() {
+        let filters = document.filters.iter().cloned();
+        let by_shard: HashMap<Shard, ShardFilter> =
+            filters.map(|filter| (filter.shard.clone(), filter)).collect();
+        for plan in shards {
+            if let Scope::Shard(shard) = &plan.scope
+                && let Some(filter) = by_shard.get(shard)
+            {
+                earlier.0.insert(shard.clone(), (filter.clone(), plan));
+            }
+        }
+        return Ok(Planning::Doubted(doubted));
+    }
+    let unconfirmed = shards
+        .iter()
+        .filter_map(|plan| plan.findings.unconfirmed.clone())
+        .collect();
+    let plan = SealedPlan::seal(mark, shards, undo, state).await?;
+    Ok(Planning::Sealed { plan, unconfirmed })
 }

@@ -285,6 +285,7 @@ impl Report {
             self.repositories += findings.repositories;
             self.frozen_repositories += findings.frozen_repositories;
             self.manifests.read += findings.manifests.read;
+            self.manifests.cached += findings.manifests.cached;
             self.manifests.missing += findings.manifests.missing;
             self.manifests.corrupt += findings.manifests.corrupt;
             self.manifests.unknown_type += findings.manifests.unknown_type;
@@ -374,7 +375,11 @@ impl Report {
             frozen => format!(", {frozen} of them frozen (nothing of them goes; see problems)"),
         };
         line("repositories", format!("{}{frozen}", self.repositories));
-        line("manifests read", self.manifests.read.to_string());
+        let cached = match self.manifests.cached {
+            0 => String::new(),
+            cached => format!(", and {cached} known from an earlier run"),
+        };
+        line("manifests read", format!("{}{cached}", self.manifests.read));
         let BlobCounts {
             scanned,
             referenced,

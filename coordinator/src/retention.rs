@@ -21,11 +21,11 @@ async fn remove_intermediate_files(state: &StateStore, epoch: &Epoch) -> Result<
     let folder = epoch_folder(epoch);
     let mut keys = state.list(&format!("{folder}filters/")).await?;
     let segments = state.list(&format!("{folder}mark/")).await?;
-    keys.extend(
-        segments
-            .into_iter()
-            .filter(|key| key.ends_with(".references") || key.ends_with(".links")),
-    );
+    keys.extend(segments.into_iter().filter(|key| {
+        [".references", ".links", ".manifests"]
+            .iter()
+            .any(|end| key.ends_with(end))
+    }));
     state.remove(keys).await
 }
 

@@ -2,9 +2,10 @@
 
 mod carry_out;
 mod close;
-mod find;
+mod mark_and_plan;
 mod purge;
 mod read_only_mode;
+mod refuse;
 mod review;
 
 pub use review::Reviewed;
@@ -70,6 +71,8 @@ pub struct Run {
     pub guards: Guards,
     /// The registry's cache, where it is one whose entries are removed.
     pub cache: Option<Arc<RedisCache>>,
+    /// Whether what earlier runs read need not be read again.
+    pub uses_mark_cache: bool,
     /// Tasks done at once.
     pub workers: usize,
     /// Reads that one task has in flight.
@@ -273,8 +276,10 @@ impl Run {
             // What an epoch moved that died may be needed: it goes back before anything else goes.
             self.review_once(epoch, dispatcher, found).await?;
         }
-        let mark = self.mark_and_seal(epoch, dispatcher, found).await?;
-        let plan = self.plan(dispatcher, &mark, found).await?;
+        let (mark, plan) = self.mark_and_plan(epoch, dispatcher, found).await?;
+        self.outputs
+            .write_candidates(&self.state, plan.document())
+            .await?;
         let multipart = self.guard(&mark, &plan, found).await?;
         let Some(lock) = lock else {
             found.multipart_uploads = multipart;

@@ -10,11 +10,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::{Algorithm, Digest};
 use hardprune_common::filter::{FilterError, FilterHeader, FilterSeed, build_filter};
 use hardprune_common::layout::BLOBS;
+use hardprune_common::mark_cache::SeenManifest;
 use hardprune_common::removal::Removal;
 use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark, ShardFilter};
-use hardprune_common::segment::{LayerLink, Record, encode_segment, read_segment};
+use hardprune_common::segment::{LayerLink, Record, SegmentWriter, encode_segment, read_segment};
 use hardprune_common::shard::{Shard, ShardDigits};
 use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
@@ -224,22 +225,33 @@ pub async fn seal(
     )
     .await?;
 
+    let mut manifests = Spool::new(options.spool_dir)?;
+    spool_segments(
+        state,
+        &ranges,
+        |range| &range.findings.manifests_seen,
+        |manifest: SeenManifest| manifests.push(&digits.shard_of(&manifest.digest), &manifest),
+    )
+    .await?;
     if let Some(copies) = &mut options.copies {
         copies.gather(registry, digits).await?;
     }
     let listed = space.shards(digits);
     let mut shards = listed.clone();
+    shards.extend(manifests.shards().cloned());
     shards.extend(references.shards().cloned());
     shards.extend(links.shards().cloned());
     if let Some(copies) = &options.copies {
         shards.extend(copies.shards().cloned());
     }
 
-    let (mut distinct, mut absent) = (0, 0);
+    let (mut distinct, mut absent, mut remembered) = (0, 0, 0);
     let mut prepared = Vec::new();
     let mut writes = Vec::new();
     // Of all shards together: most have a handful, and each file is a request when they go.
     let mut dangling = RemovalWriter::new(state.clone(), format!("{folder}unlink/dangling"));
+    let mut doubted: SegmentWriter<Digest> =
+        SegmentWriter::new(state.clone(), format!("{folder}mark/doubted"));
     let mut reviewed = options.reviewed.map(|plan| ReviewedLinks::of(state, plan));
     for shard in shards {
         let referenced: Vec<Digest> = references.take(&shard)?;
@@ -259,7 +271,15 @@ pub async fn seal(
         if let Some(copies) = &mut options.copies {
             copies.sort(&shard, &referenced).await?;
         }
-        if !listed.contains(&shard) {
+        let manifests: Vec<SeenManifest> = manifests.take(&shard)?;
+        let is_listed = listed.contains(&shard);
+        for digest in remembered_digests(&manifests) {
+            remembered += 1;
+            if !is_listed {
+                doubted.push(digest).await?;
+            }
+        }
+        if !is_listed {
             continue;
         }
         let header = FilterHeader {
@@ -270,7 +290,13 @@ pub async fn seal(
             seed: options.seed,
         };
         let filter = build_filter(&header, referenced.into_iter())?;
-        writes.push(write_filter(state, &folder, header, filter, may_be_absent));
+        writes.push(write_filter(
+            state,
+            &folder,
+            header,
+            filter,
+            (may_be_absent, manifests),
+        ));
         if writes.len() == FILTERS_AT_ONCE {
             prepared.extend(write_all(std::mem::take(&mut writes)).await?);
         }
@@ -286,6 +312,8 @@ pub async fn seal(
         cutoff: options.cutoff,
         references: distinct,
         may_be_absent: absent,
+        remembered,
+        doubted: doubted.finish().await?,
         shard_digits: digits,
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
@@ -356,23 +384,35 @@ async fn write_filter(
     folder: &str,
     header: FilterHeader,
     filter: Vec<u8>,
-    may_be_absent: Vec<Digest>,
+    (may_be_absent, manifests): (Vec<Digest>, Vec<SeenManifest>),
 ) -> Result<ShardFilter, StateError> {
     let key = format!("{folder}filters/{}", header.shard);
     let filter = state.write(&key, filter.into(), header.items).await?;
-    let may_be_absent = match may_be_absent.as_slice() {
-        [] => None,
-        digests => {
-            let bytes = encode_segment(digests.iter());
-            let key = format!("{key}.may-be-absent");
-            Some(state.write(&key, bytes.into(), digests.len() as u64).await?)
-        }
-    };
     Ok(ShardFilter {
+        may_be_absent: write_segment(state, format!("{key}.may-be-absent"), &may_be_absent).await?,
+        manifests: write_segment(state, format!("{key}.manifests"), &manifests).await?,
         shard: header.shard,
         filter,
-        may_be_absent,
     })
+}
+
+async fn write_segment<R: Record + Sync>(
+    state: &StateStore,
+    key: String,
+    records: &[R],
+) -> Result<Option<FileRef>, StateError> {
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let bytes = encode_segment(records.iter());
+    Ok(Some(state.write(&key, bytes.into(), records.len() as u64).await?))
+}
+
+/// The manifests that were not read, each once.
+fn remembered_digests(manifests: &[SeenManifest]) -> impl Iterator<Item = Digest> {
+    let same = manifests.chunk_by(|a, b| a.digest == b.digest);
+    same.filter(|same| same.iter().any(|manifest| manifest.cached))
+        .map(|same| same[0].digest)
 }
 
 async fn write_all(

@@ -133,6 +133,7 @@ pub async fn start_run(order: Order, command: &str) -> Result<ExitStatus, RunErr
         reviewed,
         guards,
         cache: cache.redis(),
+        uses_mark_cache: !order.execution.mark_cache.no_mark_cache,
         spool_dir: order
             .execution
             .spool_dir

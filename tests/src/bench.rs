@@ -9,6 +9,7 @@ pub mod machine;
 pub mod measure;
 pub mod s3;
 pub mod scale_out;
+pub mod second_run;
 pub mod verdict;
 
 use std::path::PathBuf;

@@ -147,7 +147,9 @@ async fn mark(
         after: None,
         to: None,
     };
-    let ranges = mark::mark(&dispatcher, vec![everything], rules, &progress).await?;
+    let everything = vec![mark::ToMark::without_cache(everything)];
+    let mut ranges = Vec::new();
+    mark::mark(&dispatcher, everything, &mut 0, rules, &progress, &mut ranges).await?;
     let space = survey_blob_space(&**registry).await?;
     let options = SealOptions {
         epoch: epoch.clone(),

@@ -2,11 +2,13 @@
 //! and as the program `hardprune-worker` for others.
 
 mod budget;
+mod confirm_manifests;
 pub mod context;
 mod decide;
 mod delete_blobs;
 mod keep_copies;
 pub mod logging;
+mod manifest_cache;
 pub mod mark_limits;
 mod mark_range;
 mod mark_repository;

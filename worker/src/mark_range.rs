@@ -8,22 +8,24 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use hardprune_common::digest::Digest;
-use hardprune_common::layout::parse_repository_key;
+use hardprune_common::layout::{parse_repository_key, repository_start};
+use hardprune_common::mark_cache::SeenManifest;
 use hardprune_common::problem::Problem;
 use hardprune_common::removal::Removal;
 use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::segment::{LayerLink, SegmentWriter};
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::{StoreError, Wanted};
-use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, Task};
+use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, RangeCut, RangeSize, Task};
 use tokio::task::JoinSet;
 
 use crate::context::{TaskError, WorkerContext};
+use crate::manifest_cache::ManifestCache;
 use crate::mark_limits::MarkLimits;
 use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
 use crate::read_links::LinkReader;
 use crate::read_manifests::{ManifestReader, Remember};
-use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted, judges_whole_repositories};
+use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted};
 
 /// Repositories being marked at once: the many small ones must not wait for each other's reads.
 const REPOSITORIES_AT_ONCE: usize = 32;
@@ -39,9 +41,17 @@ pub(crate) async fn mark_range(
         None => None,
     };
     let limits = context.mark_limits;
+    let cache = match &work.cache {
+        Some(cache) => Some(ManifestCache::open(&context.state, task, attempt, &work.range, cache).await),
+        None => None,
+    };
     let marker = Arc::new(RepositoryMarker {
         registry: Arc::clone(&context.registry),
-        manifests: ManifestReader::new(Arc::clone(&context.registry), remember(&work.rules, limits)),
+        manifests: ManifestReader::new(
+            Arc::clone(&context.registry),
+            remember(&work.rules, limits),
+            cache,
+        ),
         links: LinkReader::new(Arc::clone(&context.registry)),
         rules: work.rules.clone(),
         reviewed,
@@ -53,10 +63,11 @@ pub(crate) async fn mark_range(
         running: JoinSet::new(),
     };
     let mut collector = RepositoryCollector::new(&work.rules, limits);
-    let judges_whole = judges_whole_repositories(&work.rules);
+    let judges_whole = work.rules.judge_whole_repositories();
     // Where the rest would be listed from the first key on again, it is not handed on (decision 0013).
     let ends_early = context.registry.starts_listings_anywhere();
     let mut listed = 0u64;
+    let mut cuts = Cuts::default();
     let mut last_key: Option<String> = None;
 
     let mut pages = context.registry.glance(work.range.listing(), wanted(&work.rules));
@@ -64,9 +75,21 @@ pub(crate) async fn mark_range(
         for glimpse in page {
             let is_large =
                 listed >= limits.range_keys || judges_whole && collector.revisions >= limits.range_revisions;
-            if ends_early && is_large && begins_repository(glimpse.key(), last_key.as_deref()) {
-                writer.findings.done_to = last_key.take();
-                break 'listing;
+            if (ends_early && is_large || cuts.is_due(listed))
+                && let Some(start) = begins_repository(glimpse.key(), last_key.as_deref())
+            {
+                if ends_early && is_large {
+                    writer.findings.done_to = Some(start);
+                    break 'listing;
+                }
+                let revisions = collector.revisions as u64;
+                cuts.add(
+                    start,
+                    RangeSize {
+                        keys: listed,
+                        revisions,
+                    },
+                );
             }
             listed += 1;
             if let Sorted::Next(repository) = collector.take(&glimpse) {
@@ -90,12 +113,21 @@ pub(crate) async fn mark_range(
     repositories.finish(&mut writer).await?;
     writer.findings.unrecognized_keys += collector.unrecognized;
     writer.findings.manifests = marker.manifests.counts();
+    writer.findings.size = RangeSize {
+        keys: listed,
+        revisions: collector.revisions as u64,
+    };
+    writer.findings.cuts = cuts.places;
+    if let Some(cache) = marker.manifests.cache() {
+        writer.add_seen(cache.take_seen()).await?;
+        writer.findings.cached = cache.finish().await;
+    }
     writer.finish().await
 }
 
 /// What the listing must show: tags and uploads count only where repositories are judged as a whole.
 fn wanted(rules: &MarkRules) -> Wanted {
-    if judges_whole_repositories(rules) {
+    if rules.judge_whole_repositories() {
         Wanted::Everything
     } else {
         Wanted::LayersAndManifests
@@ -104,7 +136,7 @@ fn wanted(rules: &MarkRules) -> Wanted {
 
 /// Whether what a manifest says must be remembered: only where some may be dead in one repository and live in another.
 fn remember(rules: &MarkRules, limits: MarkLimits) -> Remember {
-    if judges_whole_repositories(rules) {
+    if rules.judge_whole_repositories() {
         Remember::WhatItSays {
             at_most: limits.remembered_manifests,
         }
@@ -115,12 +147,53 @@ fn remember(rules: &MarkRules, limits: MarkLimits) -> Remember {
     }
 }
 
-/// Whether an object is the first of its repository, so that a range may be cut before it.
-fn begins_repository(key: &str, last_key: Option<&str>) -> bool {
+/// Where a range may be cut before an object, if that is the first of its repository.
+fn begins_repository(key: &str, last_key: Option<&str>) -> Option<String> {
     let name = |key| parse_repository_key(key).map(|key| key.repository);
     match (name(key), last_key.map(name)) {
-        (Some(repository), Some(last)) => last != Some(repository),
-        _ => false,
+        (Some(repository), Some(last)) if last != Some(repository) => Some(repository_start(repository)),
+        _ => None,
+    }
+}
+
+/// Where a range may be cut the next time: a bounded number of places that are about equally far from each other.
+struct Cuts {
+    places: Vec<RangeCut>,
+    /// Keys between two of them, at least.
+    step: u64,
+}
+
+/// Keys between two places to cut, as long as there are few.
+const CUT_AFTER: u64 = 1_000;
+const MOST_CUTS: usize = 32;
+
+impl Default for Cuts {
+    fn default() -> Self {
+        Self {
+            places: Vec::new(),
+            step: CUT_AFTER,
+        }
+    }
+}
+
+impl Cuts {
+    fn is_due(&self, keys: u64) -> bool {
+        keys >= self.places.last().map_or(0, |last| last.before.keys) + self.step
+    }
+
+    fn add(&mut self, to: String, before: RangeSize) {
+        if !self.is_due(before.keys) {
+            return;
+        }
+        self.places.push(RangeCut { to, before });
+        if self.places.len() > MOST_CUTS {
+            self.step *= 2;
+            let mut number = 0usize;
+            self.places.retain(|_| {
+                number += 1;
+                number.is_multiple_of(2)
+            });
+        }
     }
 }
 
@@ -169,7 +242,12 @@ impl Repositories {
 
     async fn take_one(&mut self, writer: &mut FindingsWriter) -> Result<(), TaskError> {
         match self.running.join_next().await {
-            Some(Ok(marks)) => writer.add(marks?).await,
+            Some(Ok(marks)) => {
+                if let Some(cache) = self.marker.manifests.cache() {
+                    writer.add_seen(cache.take_seen()).await?;
+                }
+                writer.add(marks?).await
+            }
             Some(Err(error)) => Err(TaskError::Lost(error.to_string())),
             None => Ok(()),
         }
@@ -183,6 +261,7 @@ struct FindingsWriter {
     references: SegmentWriter<Digest>,
     may_be_absent: SegmentWriter<Digest>,
     layer_links: SegmentWriter<LayerLink>,
+    manifests_seen: SegmentWriter<SeenManifest>,
     removals: RemovalWriter,
     problems: Vec<Problem>,
     frozen: HashSet<String>,
@@ -196,6 +275,7 @@ impl FindingsWriter {
             references: SegmentWriter::new(state.clone(), key_prefix.clone()),
             may_be_absent: SegmentWriter::new(state.clone(), format!("{key_prefix}.may-be-absent")),
             layer_links: SegmentWriter::new(state.clone(), key_prefix.clone()),
+            manifests_seen: SegmentWriter::new(state.clone(), key_prefix.clone()),
             removals: RemovalWriter::new(state.clone(), format!("{key_prefix}.removals")),
             state,
             key_prefix,
@@ -248,12 +328,20 @@ impl FindingsWriter {
         Ok(())
     }
 
+    async fn add_seen(&mut self, seen: Vec<SeenManifest>) -> Result<(), TaskError> {
+        for manifest in seen {
+            self.manifests_seen.push(manifest).await?;
+        }
+        Ok(())
+    }
+
     async fn finish(self) -> Result<MarkFindings, TaskError> {
         let mut findings = self.findings;
         findings.removals = self.removals.finish().await?;
         findings.references = self.references.finish().await?;
         findings.may_be_absent = self.may_be_absent.finish().await?;
         findings.layer_links = self.layer_links.finish().await?;
+        findings.manifests_seen = self.manifests_seen.finish().await?;
         findings.frozen_repositories = self.frozen.len() as u64;
         if !self.frozen.is_empty() {
             let mut names: Vec<_> = self.frozen.into_iter().collect();

@@ -87,7 +87,7 @@ impl RepositoryMarker {
 
         let may_be_missing = self.may_be_missing(&keys);
         let tracer = Tracer {
-            repository: &keys.name,
+            repository: keys.name.as_str().into(),
             manifests: &self.manifests,
             reads_in_flight: self.reads_in_flight,
             revisions: &revisions,

@@ -17,6 +17,7 @@ use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::{ListRange, ListedObject};
 use hardprune_common::task::{PlanFindings, PlanWork, Scope, ShardTotals, Task};
 
+use crate::confirm_manifests::Confirmation;
 use crate::context::{TaskError, WorkerContext};
 use crate::decide::{Decision, KeepReason, decide};
 
@@ -31,7 +32,8 @@ pub(crate) async fn plan_shard(
         None => None,
     };
     let key_prefix = format!("{}plans/{}.{attempt}", epoch_folder(&task.epoch), task.id);
-    let mut plan = RemovalWriter::new(context.state.clone(), key_prefix);
+    let mut plan = RemovalWriter::new(context.state.clone(), key_prefix.clone());
+    let mut confirmation = Confirmation::open(&context.state, work.manifests.as_ref()).await?;
     let mut totals = ShardTotals::default();
     let may_be_absent: Vec<Digest> = match &work.may_be_absent {
         Some(segment) => read_segment(&context.state, segment).await?,
@@ -47,6 +49,7 @@ pub(crate) async fn plan_shard(
     let mut pages = context.registry.list(ListRange::prefix(prefix));
     while let Some(page) = pages.try_next().await? {
         for blob in page {
+            confirmation.take(&blob);
             let decision = match &decider {
                 Some((shard, filter)) => decide(&blob, shard, filter, work.cutoff),
                 None => Decision::Keep(KeepReason::Unrecognized),
@@ -62,10 +65,15 @@ pub(crate) async fn plan_shard(
             }
         }
     }
-    Ok(PlanFindings {
+    let mut findings = PlanFindings {
         parts: plan.finish().await?,
         totals,
-    })
+        ..PlanFindings::default()
+    };
+    confirmation
+        .finish(&context.state, &key_prefix, &mut findings)
+        .await?;
+    Ok(findings)
 }
 
 async fn open_filter(

@@ -1,5 +1,5 @@
 //! Reads manifests, checks their bytes against their digests, and understands them. Each distinct manifest is read
-//! once per task (decision 0012 has the exception).
+//! once per task (decision 0012 has the exception), and not at all where the mark cache has it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,8 @@ use hardprune_common::problem::ProblemKind;
 use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::ManifestCounts;
 use tokio::sync::OnceCell;
+
+use crate::manifest_cache::ManifestCache;
 
 const SCAN_STEP: u64 = 4 << 20;
 /// A digest's text is no longer than this: pieces of a scan overlap by as much.
@@ -37,8 +39,16 @@ pub(crate) enum ManifestRead {
 
 type Reading = Arc<OnceCell<Arc<ManifestRead>>>;
 
+/// What is remembered of a manifest.
 #[derive(Debug)]
-enum Slot {
+struct Slot {
+    /// The repository that needed it first.
+    repository: Arc<str>,
+    state: SlotState,
+}
+
+#[derive(Debug)]
+enum SlotState {
     Reading(Reading),
     MarkedBefore { children: Arc<[Digest]> },
 }
@@ -57,15 +67,17 @@ pub(crate) enum Remember {
 pub(crate) struct ManifestReader {
     registry: Arc<dyn Store>,
     remember: Remember,
+    cache: Option<ManifestCache>,
     slots: Mutex<HashMap<Digest, Slot>>,
     counts: Mutex<ManifestCounts>,
 }
 
 impl ManifestReader {
-    pub fn new(registry: Arc<dyn Store>, remember: Remember) -> Self {
+    pub fn new(registry: Arc<dyn Store>, remember: Remember, cache: Option<ManifestCache>) -> Self {
         Self {
             registry,
             remember,
+            cache,
             slots: Mutex::default(),
             counts: Mutex::default(),
         }
@@ -76,35 +88,43 @@ impl ManifestReader {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a manifest, or remembers it.
+    /// What the manifests are kept in for the next run.
+    pub fn cache(&self) -> Option<&ManifestCache> {
+        self.cache.as_ref()
+    }
+
+    /// Reads a manifest that a repository needs, or remembers it.
     ///
     /// # Errors
     ///
     /// A store that fails: whether the manifest is there is not known, and the task must be tried again.
-    pub async fn read(&self, digest: &Digest) -> Result<Arc<ManifestRead>, StoreError> {
-        let reading = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            match slots.get(digest) {
-                Some(Slot::MarkedBefore { children }) => {
-                    let children = Arc::clone(children);
-                    return Ok(Arc::new(ManifestRead::MarkedBefore { children }));
-                }
-                Some(Slot::Reading(reading)) => Arc::clone(reading),
-                None => {
-                    let reading = Reading::default();
-                    let (Remember::ThatItWasRead { at_most } | Remember::WhatItSays { at_most }) =
-                        self.remember;
-                    if slots.len() < at_most {
-                        slots.insert(*digest, Slot::Reading(Arc::clone(&reading)));
-                    }
-                    reading
-                }
+    pub async fn read(
+        &self,
+        repository: &Arc<str>,
+        digest: &Digest,
+    ) -> Result<Arc<ManifestRead>, StoreError> {
+        let (reading, needed_before) = self.slot(repository, digest);
+        if let (Some(cache), Some(other)) = (&self.cache, needed_before)
+            && *other != **repository
+        {
+            cache.same_as(repository, digest, &other).await;
+        }
+        let reading = match reading {
+            SlotState::MarkedBefore { children } => {
+                return Ok(Arc::new(ManifestRead::MarkedBefore { children }));
             }
+            SlotState::Reading(reading) => reading,
         };
         let read = reading
             .get_or_try_init(|| async {
-                let read = self.fetch(digest).await?;
-                self.count(&read);
+                let read = match self.look_up(repository, digest).await {
+                    Some(cached) => cached,
+                    None => {
+                        let read = self.fetch(repository, digest).await?;
+                        self.count(&read);
+                        read
+                    }
+                };
                 Ok::<_, StoreError>(Arc::new(read))
             })
             .await?;
@@ -113,10 +133,40 @@ impl ManifestReader {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(slot) = slots.get_mut(digest) {
                 let children = manifest.children.as_slice().into();
-                *slot = Slot::MarkedBefore { children };
+                slot.state = SlotState::MarkedBefore { children };
             }
         }
         Ok(Arc::clone(read))
+    }
+
+    /// What is remembered of a manifest, or begins to be; and the repository that needed it before, if one did.
+    fn slot(&self, repository: &Arc<str>, digest: &Digest) -> (SlotState, Option<Arc<str>>) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(digest) {
+            let state = match &slot.state {
+                SlotState::Reading(reading) => SlotState::Reading(Arc::clone(reading)),
+                SlotState::MarkedBefore { children } => SlotState::MarkedBefore {
+                    children: Arc::clone(children),
+                },
+            };
+            return (state, Some(Arc::clone(&slot.repository)));
+        }
+        let reading = Reading::default();
+        let (Remember::ThatItWasRead { at_most } | Remember::WhatItSays { at_most }) = self.remember;
+        if slots.len() < at_most {
+            let slot = Slot {
+                repository: Arc::clone(repository),
+                state: SlotState::Reading(Arc::clone(&reading)),
+            };
+            slots.insert(*digest, slot);
+        }
+        (SlotState::Reading(reading), None)
+    }
+
+    async fn look_up(&self, repository: &str, digest: &Digest) -> Option<ManifestRead> {
+        let manifest = self.cache.as_ref()?.look_up(repository, digest).await?;
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).cached += 1;
+        Some(ManifestRead::Understood(manifest))
     }
 
     fn count(&self, read: &ManifestRead) {
@@ -133,7 +183,7 @@ impl ManifestReader {
         }
     }
 
-    async fn fetch(&self, digest: &Digest) -> Result<ManifestRead, StoreError> {
+    async fn fetch(&self, repository: &str, digest: &Digest) -> Result<ManifestRead, StoreError> {
         let key = blob_key(digest);
         let object = match self.registry.get(&key, 0, LARGEST_MANIFEST + 1).await {
             Ok(object) => object,
@@ -169,7 +219,12 @@ impl ManifestReader {
             });
         }
         Ok(match Manifest::parse(&object.bytes) {
-            Ok(manifest) => ManifestRead::Understood(manifest),
+            Ok(manifest) => {
+                if let Some(cache) = &self.cache {
+                    cache.read(repository, digest, object.bytes).await;
+                }
+                ManifestRead::Understood(manifest)
+            }
             Err(error) => ManifestRead::Broken {
                 kind: ProblemKind::ManifestUnknownType,
                 message: format!("it is {error}"),

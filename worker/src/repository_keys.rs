@@ -98,7 +98,7 @@ impl RepositoryKeys {
     pub fn take_layers(&mut self, objects: &[ListedObject], rules: &MarkRules) {
         for object in objects {
             let entry = parse_repository_key(&object.key).and_then(|key| key.entry);
-            self.sort_in(object, entry, rules.cutoff, judges_whole_repositories(rules));
+            self.sort_in(object, entry, rules.cutoff, rules.judge_whole_repositories());
         }
     }
 
@@ -208,7 +208,7 @@ pub(crate) struct RepositoryCollector {
 impl RepositoryCollector {
     pub fn new(rules: &MarkRules, limits: MarkLimits) -> Self {
         Self {
-            whole_repositories: judges_whole_repositories(rules),
+            whole_repositories: rules.judge_whole_repositories(),
             cutoff: rules.cutoff,
             limits,
             current: None,
@@ -279,12 +279,4 @@ impl RepositoryCollector {
     pub fn finish(&mut self) -> Option<RepositoryKeys> {
         self.current.take()
     }
-}
-
-/// Whether what becomes of a link depends on the rest of its repository.
-pub(crate) fn judges_whole_repositories(rules: &MarkRules) -> bool {
-    rules.delete_untagged
-        || rules.prune_broken
-        || rules.delete_empty_repositories
-        || rules.purge_uploads_before.is_some()
 }

@@ -33,7 +33,7 @@ pub(crate) struct Live {
 
 /// Traces one repository.
 pub(crate) struct Tracer<'t> {
-    pub repository: &'t str,
+    pub repository: Arc<str>,
     pub manifests: &'t ManifestReader,
     pub reads_in_flight: usize,
     /// Every revision of the repository, or of the piece of it that is looked at.
@@ -160,7 +160,7 @@ impl Tracer<'_> {
             }
         };
         live.frozen = true;
-        let repository = Some(self.repository.to_owned());
+        let repository = Some(self.repository.as_ref().to_owned());
         let problem = Problem {
             repository,
             digest: Some(digest),
@@ -175,11 +175,15 @@ impl Tracer<'_> {
 
     fn read_all(
         &self,
-        digests: Vec<Digest>,
+        mut digests: Vec<Digest>,
     ) -> BoxStream<'_, Result<(Digest, Arc<ManifestRead>), StoreError>> {
+        // As they stand in the listing, and in the blocks of the mark cache.
+        digests.sort_unstable();
         Box::pin(
             stream::iter(digests)
-                .map(move |digest| async move { Ok((digest, self.manifests.read(&digest).await?)) })
+                .map(move |digest| async move {
+                    Ok((digest, self.manifests.read(&self.repository, &digest).await?))
+                })
                 .buffer_unordered(self.reads_in_flight),
         )
     }

@@ -24,7 +24,7 @@ pub(crate) async fn examine(
     refusals.extend(canaries::prove(&*run.registry, &run.state, plan, &run.guards.must_keep).await?);
     refusals.extend(missing_after_all::look_again(&*run.registry, &run.state, mark, plan).await?);
     let in_all = format!(
-        ". The plan, which is not carried out: {}, in {} repositories with {} manifests read and {} references",
+        ". The plan, which is not carried out: {}, in {} repositories with {} manifests and {} references",
         planned.describe(plan),
         totals.repositories,
         totals.manifests,
@@ -67,7 +67,7 @@ fn totals(mark: &MarkDocument, plan: &PlanDocument, planned: Planned, gone_befor
     };
     Totals {
         repositories: of_ranges(|findings| findings.repositories),
-        manifests: of_ranges(|findings| findings.manifests.read),
+        manifests: of_ranges(|findings| findings.manifests.read + findings.manifests.cached),
         references: mark.references,
         must_be_present: mark.references - mark.may_be_absent,
         present: found

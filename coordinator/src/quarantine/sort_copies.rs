@@ -147,7 +147,11 @@ impl SortCopies {
         if totals.scanned > 0 {
             self.shards.push(ShardPlan {
                 scope: Scope::Shard(shard.clone()),
-                findings: PlanFindings { parts, totals },
+                findings: PlanFindings {
+                    parts,
+                    totals,
+                    ..PlanFindings::default()
+                },
             });
         }
         Ok(())

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use hardprune_common::clock;
 use hardprune_common::failpoint;
+use hardprune_common::filter::FilterSeed;
 use hardprune_common::quarantine::Undo;
 use hardprune_common::removal::{Removal, RemovalKind};
 use hardprune_common::run::{Epoch, RunId};
@@ -16,16 +18,19 @@ use hardprune_common::task::MarkRules;
 use jiff::Timestamp;
 use tracing::info;
 
-use super::find::Look;
 use super::{Found, Run};
 use crate::dispatch::Dispatcher;
 use crate::error::RunError;
 use crate::guards;
 use crate::lock_registry::RegistryLock;
+use crate::mark::{self, TaskNames};
+use crate::mark_cache::{CachedRange, MarkCache};
+use crate::metrics::Stage;
 use crate::planned::Planned;
 use crate::quarantine::keeping;
 use crate::quarantine::put_back::{Restored, put_back};
 use crate::quarantine::sort_copies::{SortCopies, SortedCopies};
+use crate::seal::{BlobSpace, SealOptions, seal};
 use crate::spool::Spool;
 
 /// Removals that are put back at once.
@@ -69,11 +74,7 @@ impl Run {
         let plan = SealedPlan::seal_purge(&mark, sorted.links, sorted.shards, &self.state)
             .await
             .map_err(crate::plan::PlanError::from)?;
-        if let Some(latest) = self.record.epochs.last_mut() {
-            latest.sealed_plan = Some(plan.file().sha256);
-        }
-        let plan = Arc::new(plan);
-        found.plan = Some(Arc::clone(&plan));
+        let plan = self.take_plan(plan, found);
         self.guard_purge(&mark, &plan, found).await?;
         if let Some(lock) = lock {
             self.carry_out(epoch, lock, dispatcher, &plan, found).await?;
@@ -96,13 +97,65 @@ impl Run {
         let folder = format!("{}{below}", epoch_folder(epoch));
         let spool = Spool::new(&self.spool_dir).map_err(crate::seal::SealingError::from)?;
         let mut copies = SortCopies::new(of, &self.state, &folder, spool);
-        let look = Look {
-            tasks: tasks.to_owned(),
+        let rules = self.widest_rules();
+        let stage = clock::monotonic_now();
+        let cache = match self.uses_mark_cache {
+            true => Some(MarkCache::open(&self.state, self.registry.identity(), epoch, self.started()).await),
+            false => None,
+        };
+        let ranges = self.cut(cache.as_ref(), &rules).await?;
+        let (mut names, mut marked) = (TaskNames::new(tasks), Vec::new());
+        mark::mark(
+            dispatcher,
+            &mut names,
+            ranges,
+            &rules,
+            &self.progress,
+            &mut marked,
+        )
+        .await?;
+        for range in &mut marked {
+            // The next prune has its own to hand on.
+            CachedRange::take(range);
+        }
+        let seconds = clock::since(stage).as_secs_f64();
+        found.seconds.mark += seconds;
+        info!(ranges = marked.len(), seconds, "repositories are marked");
+        failpoint::here("after-mark").await;
+        self.prove_read_only_again().await?;
+        self.refuse_versioned()?;
+
+        let stage = clock::monotonic_now();
+        self.progress.enter(Stage::Seal);
+        let options = SealOptions {
+            epoch: epoch.clone(),
+            cutoff: rules.cutoff,
+            false_positive_rate: self.record.options.false_positive_rate,
+            seed: FilterSeed::random(),
+            shard_digits: self.record.shard_digits,
+            reviewed: None,
+            spool_dir: &self.spool_dir,
             folder,
-            rules: self.widest_rules(),
             copies: Some(&mut copies),
         };
-        let mark = self.look(epoch, dispatcher, look, found).await?;
+        // No blob of the registry is planned, so no shard needs a filter. A manifest that was remembered, and is gone, has named what it
+        // needs, and is needed itself: that only keeps more (R1).
+        let mark = seal(
+            &self.state,
+            &*self.registry,
+            marked,
+            &BlobSpace::default(),
+            options,
+        )
+        .await?;
+        let seconds = clock::since(stage).as_secs_f64();
+        found.seconds.seal += seconds;
+        info!(
+            references = mark.document().references,
+            seconds, "the mark is sealed"
+        );
+        failpoint::here("after-seal").await;
+        self.prove_read_only_again().await?;
         Ok((mark, copies.finish().await?))
     }
 

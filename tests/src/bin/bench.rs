@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use hardprune_tests::bench::{Effort, document, filesystem, machine, s3, scale_out};
+use hardprune_tests::bench::{Effort, document, filesystem, machine, s3, scale_out, second_run};
 
 /// Measures hardprune and the stock collector side by side.
 #[derive(Debug, Parser)]
@@ -25,6 +25,7 @@ enum Part {
     Filesystem,
     S3,
     ScaleOut,
+    SecondRun,
 }
 
 fn main() -> Result<()> {
@@ -45,6 +46,9 @@ fn main() -> Result<()> {
     }
     if is_wanted(Part::ScaleOut) {
         findings.push(scale_out::measure_scale_out(&effort)?);
+    }
+    if is_wanted(Part::SecondRun) {
+        findings.push(second_run::measure_second_run(&effort)?);
     }
     let command = if arguments.quick {
         "make bench BENCH_ARGUMENTS=--quick"

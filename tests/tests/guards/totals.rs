@@ -32,7 +32,7 @@ fn more_than_half_is_refused_unless_it_is_allowed() {
             &scene,
             &[],
             &["max_delete_percent", "max_delete_percent"],
-            &[&seen, "--max-delete-percent", "of the bytes", "manifests read"],
+            &[&seen, "--max-delete-percent", "of the bytes", " manifests and "],
         )
         .unwrap();
         // Neither a share that is too low, nor the environment helps.

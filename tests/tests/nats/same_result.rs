@@ -33,6 +33,8 @@ fn prune(fleet: &Fleet, workers: usize) -> (String, Value, Value) {
     let mut options = vec![
         "--filter-seed",
         "7",
+        // What one run has read another need not read: that is told apart in the report.
+        "--no-mark-cache",
         "--delete-untagged",
         "--candidates",
         &candidates,
