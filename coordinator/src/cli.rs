@@ -60,7 +60,7 @@ pub enum Command {
     /// Says what would be deleted; changes nothing.
     Check(CheckArgs),
     /// Deletes what nothing references any more.
-    Delete(DeleteArgs),
+    Delete(Box<DeleteArgs>),
     /// Lets a registry take writes again that a run had switched to read-only, and then died.
     ReadWrite(ReadWriteArgs),
     /// Shows earlier runs.

@@ -54,6 +54,15 @@ pub enum RunError {
         /// The registry on a command line.
         storage: String,
     },
+    /// The registry's cache still remembers what is gone.
+    #[error(
+        "the registry was not restarted: {problem}. Its cache remembers blobs that are gone: restart every replica before it takes \
+         writes again"
+    )]
+    NotRestarted {
+        /// Why.
+        problem: String,
+    },
     /// A stage.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),

@@ -58,7 +58,7 @@ impl DeleteChoices {
     /// A delete that insists on read-only mode, and options that cannot be used.
     pub fn of(args: &DeleteArgs) -> Result<Self, RunError> {
         Ok(Self {
-            read_only: ReadOnly::of(&args.read_only)?,
+            read_only: ReadOnly::of(&args.read_only, &args.cache)?,
             plan: args.plan,
             resume: args.resume,
             cache: args.cache.clone(),

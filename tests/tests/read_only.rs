@@ -18,6 +18,8 @@ mod kubernetes;
 mod probed;
 #[path = "read_only/pushes.rs"]
 mod pushes;
+#[path = "read_only/restarted.rs"]
+mod restarted;
 #[path = "read_only/scripted.rs"]
 mod scripted;
 #[path = "read_only/uploads.rs"]
