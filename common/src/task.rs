@@ -148,6 +148,12 @@ pub struct MarkRules {
     pub prune_broken: bool,
     /// Whether the last links of repositories without revisions go.
     pub delete_empty_repositories: bool,
+    /// Only where all of these links are older than this, too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub empty_before: Option<Timestamp>,
+    /// Entries of tags' histories that are older than this and not what the tag means now go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub purge_tag_history_before: Option<Timestamp>,
     /// Uploads all of whose files are older than this go.
     pub purge_uploads_before: Option<Timestamp>,
     /// Whether repositories with revisions and without any tag are what they seem, and no sign of tags that

@@ -12,6 +12,7 @@ use hardprune_worker::nats_args::NatsArgs;
 
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
+use crate::garbage::GarbageArgs;
 use crate::guards::GuardArgs;
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
@@ -140,9 +141,13 @@ pub struct RunArgs {
     /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
     #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
     pub prune_broken: bool,
-    /// Also removes repositories of which nothing but old links is left.
+    /// Also removes repositories of which nothing but old links is left: older than --keep-younger-than, and than
+    /// --empty-repositories-older-than.
     #[arg(long, env = "HARDPRUNE_DELETE_EMPTY_REPOSITORIES")]
     pub delete_empty_repositories: bool,
+    /// Other garbage.
+    #[command(flatten)]
+    pub garbage: GarbageArgs,
     /// The share of orphans that may be kept by chance until the next run. Smaller costs memory: 29 bits a reference at
     /// 1e-6.
     #[arg(long, value_name = "RATE", default_value_t = 1e-6, value_parser = rate, env = "HARDPRUNE_FALSE_POSITIVE_RATE")]

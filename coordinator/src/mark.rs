@@ -3,16 +3,22 @@
 //! Ranges are cut only between repositories. Their tiling is proved when the mark is sealed (R2).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::clock;
 use hardprune_common::layout::REPOSITORIES;
 use hardprune_common::seal::MarkedRange;
+use hardprune_common::state::FileRef;
 use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::{Findings, KeyRange, MarkRules, MarkWork, Work};
+
+use jiff::Timestamp;
 
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::metrics::Stage;
 use crate::progress::Progress;
+use crate::run_record::RunOptions;
 
 /// Ranges that are cut for each worker, so that one with a large one does not keep the others waiting for long. Each costs
 /// two listings at least.
@@ -83,6 +89,26 @@ async fn subfolders(registry: &dyn Store, folder: String) -> Result<Vec<String>,
         found.extend(page.folders.into_iter().filter(is_name));
     }
     Ok(found)
+}
+
+/// What counts as dead in an epoch that `started` then, by the store's clock (R4).
+#[must_use]
+pub fn rules(options: &RunOptions, started: Timestamp, reviewed: Option<FileRef>) -> MarkRules {
+    let before = |seconds: Option<u64>| {
+        let age = seconds.map(Duration::from_secs);
+        age.map(|age| clock::earlier(started, age))
+    };
+    MarkRules {
+        cutoff: clock::earlier(started, options.keep_younger_than()),
+        delete_untagged: options.delete_untagged,
+        accept_untagged_repositories: options.accept_untagged_repositories,
+        prune_broken: options.prune_broken,
+        delete_empty_repositories: options.delete_empty_repositories,
+        empty_before: before(options.empty_repositories_older_than_seconds),
+        purge_tag_history_before: before(options.purge_tag_history_older_than_seconds),
+        purge_uploads_before: before(options.purge_uploads_older_than_seconds),
+        reviewed,
+    }
 }
 
 /// Marks every range; what a worker leaves of a large one is handed out again.

@@ -1,6 +1,7 @@
 //! `check` and `delete`: from the command line to a run, and from its report to standard output.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hardprune_common::lock::{delete_timeout, look_again_after};
 use hardprune_common::nats::{self, Nats, without_credentials};
@@ -269,14 +270,17 @@ async fn new_record(
     plan: Option<RunId>,
     registry: &dyn Store,
 ) -> Result<RunRecord, RunError> {
+    let seconds = |age: Option<Duration>| age.map(|age| age.as_secs());
     let options = RunOptions {
         keep_younger_than_seconds: args.keep_younger_than.as_secs(),
         delete_untagged: args.delete_untagged,
         accept_untagged_repositories: args.accept_untagged_repositories,
-        purge_uploads_older_than_seconds: args.purge_uploads_older_than.map(|age| age.as_secs()),
-        abort_multipart_older_than_seconds: args.abort_multipart_older_than.map(|age| age.as_secs()),
+        purge_uploads_older_than_seconds: seconds(args.purge_uploads_older_than),
+        abort_multipart_older_than_seconds: seconds(args.abort_multipart_older_than),
         prune_broken: args.prune_broken,
         delete_empty_repositories: args.delete_empty_repositories,
+        empty_repositories_older_than_seconds: seconds(args.garbage.empty_repositories_older_than),
+        purge_tag_history_older_than_seconds: seconds(args.garbage.purge_tag_history_older_than),
         false_positive_rate: args.false_positive_rate,
         accept_versioned: args.accept_versioned,
         filter_seed: args.filter_seed,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
-use crate::garbage::Garbage;
+use crate::garbage::{Garbage, LinkGarbage};
 use crate::guards::Refusal;
 use crate::human;
 pub use crate::problems::Problems;
@@ -410,7 +410,20 @@ impl Report {
             );
         }
         if self.garbage.empty_repositories > 0 {
-            line("empty repositories", self.garbage.empty_repositories.to_string());
+            line(
+                "empty repositories",
+                format!(
+                    "{} ({})",
+                    self.garbage.empty_repositories,
+                    links_in_words(self.garbage.empty_repositories_links)
+                ),
+            );
+        }
+        if self.garbage.stale_tag_history.links > 0 {
+            line(
+                "stale tag history",
+                links_in_words(self.garbage.stale_tag_history),
+            );
         }
         if self.bytes.hidden > 0 {
             let hidden = human::bytes(self.bytes.hidden);
@@ -484,6 +497,10 @@ impl Report {
             ),
         }
     }
+}
+
+fn links_in_words(garbage: LinkGarbage) -> String {
+    format!("{} in {} links", human::bytes(garbage.bytes), garbage.links)
 }
 
 /// The largest tenants.

@@ -420,20 +420,8 @@ impl Run {
     }
 
     fn mark_rules(&self) -> MarkRules {
-        let options = &self.record.options;
-        let started = self.started();
-        let purge = options
-            .purge_uploads_older_than_seconds
-            .map(std::time::Duration::from_secs);
-        MarkRules {
-            cutoff: clock::earlier(started, options.keep_younger_than()),
-            delete_untagged: options.delete_untagged,
-            accept_untagged_repositories: options.accept_untagged_repositories,
-            prune_broken: options.prune_broken,
-            delete_empty_repositories: options.delete_empty_repositories,
-            purge_uploads_before: purge.map(|age| clock::earlier(started, age)),
-            reviewed: self.reviewed.as_ref().map(|plan| plan.unlink().clone()),
-        }
+        let reviewed = self.reviewed.as_ref().map(|plan| plan.unlink().clone());
+        mark::rules(&self.record.options, self.started(), reviewed)
     }
 
     /// A registry without tag links looks untagged as a whole, and is Harbor's (2.15 and later).

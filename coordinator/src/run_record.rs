@@ -40,6 +40,12 @@ pub struct RunOptions {
     pub prune_broken: bool,
     /// Whether the last links of repositories without revisions go.
     pub delete_empty_repositories: bool,
+    /// How old these links must be, too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub empty_repositories_older_than_seconds: Option<u64>,
+    /// Entries of tags' histories older than this go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub purge_tag_history_older_than_seconds: Option<u64>,
     /// The filters' rate.
     pub false_positive_rate: f64,
     /// Whether deletes that only hide are wanted.

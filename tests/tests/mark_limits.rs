@@ -108,6 +108,8 @@ fn rules(delete_untagged: bool, prune_broken: bool) -> MarkRules {
         delete_untagged,
         prune_broken,
         delete_empty_repositories: false,
+        empty_before: None,
+        purge_tag_history_before: None,
         purge_uploads_before: None,
         accept_untagged_repositories: true,
         reviewed: None,

@@ -6,6 +6,7 @@ pub mod context;
 mod decide;
 mod delete_blobs;
 pub mod logging;
+mod mark_garbage;
 pub mod mark_limits;
 mod mark_range;
 mod mark_repository;

@@ -3,7 +3,7 @@
 //! Comes in: its keys. Goes out: references, problems, and removals, which are only proposals until a plan is sealed.
 //! Upholds R1, R3 and R8.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -17,7 +17,7 @@ use hardprune_common::task::MarkRules;
 
 use crate::read_links::{LinkRead, LinkReader};
 use crate::read_manifests::ManifestReader;
-use crate::repository_keys::{Link, RepositoryKeys, Upload};
+use crate::repository_keys::{Link, RepositoryKeys};
 use crate::trace_live::{Live, Tracer};
 
 /// What marking one repository, or a piece of one, found.
@@ -111,6 +111,7 @@ impl RepositoryMarker {
             self.keep_all_links(&keys.name, &mut marks).await?;
         } else {
             self.propose_dead_links(&keys, &live, &mut marks);
+            self.propose_history(&keys, &mut marks).await?;
         }
         marks.may_be_absent.extend(&live.may_be_absent);
         // Registries have dangling links, and tags in their history whose manifest is long gone.
@@ -263,7 +264,7 @@ impl RepositoryMarker {
             ))
     }
 
-    fn is_reviewed(&self, key: &str) -> bool {
+    pub(crate) fn is_reviewed(&self, key: &str) -> bool {
         self.reviewed.as_ref().is_none_or(|keys| keys.contains(key))
     }
 
@@ -324,8 +325,7 @@ impl RepositoryMarker {
         // A manifest's index entries and signatures before its revision link.
         for entry in &keys.index_entries {
             if let Some(reason) = reason_of(&entry.link.digest) {
-                let (tag, digest) = (entry.tag.clone(), entry.link.digest);
-                let entry_of = RepositoryEntry::TagIndexEntry { tag, digest };
+                let entry_of = entry.entry();
                 self.propose(
                     keys,
                     &entry.link,
@@ -353,7 +353,8 @@ impl RepositoryMarker {
         }
     }
 
-    fn propose(
+    /// Proposes the removal of a link, unless it is young, not exact (R3), or not in the reviewed plan.
+    pub(crate) fn propose(
         &self,
         keys: &RepositoryKeys,
         link: &Link,
@@ -367,119 +368,10 @@ impl RepositoryMarker {
             marks.removals.push(Removal {
                 kind,
                 key,
-                size: 0,
+                size: link.size,
                 last_modified: Some(link.last_modified),
                 reason,
             });
         }
-    }
-
-    fn propose_uploads(&self, keys: &RepositoryKeys, marks: &mut RepositoryMarks) {
-        let Some(before) = self.rules.purge_uploads_before else {
-            return;
-        };
-        let mut uploads: HashMap<&str, Vec<&Upload>> = HashMap::new();
-        for file in &keys.uploads {
-            uploads.entry(&file.upload).or_default().push(file);
-        }
-        for files in uploads.into_values() {
-            // An upload goes whole or not at all.
-            if files
-                .iter()
-                .any(|file| file.last_modified >= before || !file.deletable)
-            {
-                continue;
-            }
-            let before = marks.removals.len();
-            for file in files {
-                let entry = RepositoryEntry::Upload {
-                    upload: file.upload.clone(),
-                    file: file.file.clone(),
-                };
-                let key = repository_key(&keys.name, &entry);
-                if self.is_reviewed(&key) {
-                    marks.upload_bytes += file.size;
-                    marks.removals.push(Removal {
-                        kind: RemovalKind::UploadFile,
-                        key,
-                        size: file.size,
-                        last_modified: Some(file.last_modified),
-                        reason: RemovalReason::UploadAbandoned,
-                    });
-                }
-            }
-            marks.uploads += u64::from(marks.removals.len() > before);
-        }
-    }
-
-    /// Layer links go to their segment, or, in a repository that is as good as gone, with it.
-    fn hand_on_layer_links(
-        &self,
-        keys: RepositoryKeys,
-        live: &Live,
-        needed: &HashSet<Digest>,
-        marks: &mut RepositoryMarks,
-    ) {
-        if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
-            marks.is_empty = true;
-            for link in &keys.layer_links {
-                let entry = RepositoryEntry::LayerLink(link.digest);
-                self.propose(
-                    &keys,
-                    link,
-                    &entry,
-                    RemovalKind::LayerLink,
-                    RemovalReason::RepositoryEmpty,
-                    marks,
-                );
-            }
-            for tag in &keys.tags {
-                let key = repository_key(&keys.name, &RepositoryEntry::TagCurrent { tag: tag.tag.clone() });
-                if self.is_reviewed(&key) {
-                    let (kind, reason) = (RemovalKind::TagCurrent, RemovalReason::RepositoryEmpty);
-                    marks.removals.push(Removal {
-                        kind,
-                        key,
-                        size: 0,
-                        last_modified: Some(tag.last_modified),
-                        reason,
-                    });
-                }
-            }
-            return;
-        }
-        marks.layer_links = keys
-            .layer_links
-            .into_iter()
-            // What a live manifest needs cannot dangle.
-            .filter(|link| !needed.contains(&link.digest))
-            .map(|link| link.of(&keys.name))
-            .collect();
-    }
-
-    /// Whether nothing is left of a repository but old links that serve nothing.
-    fn is_empty(&self, keys: &RepositoryKeys, live: &Live, marks: &RepositoryMarks) -> bool {
-        let old = |deletable: bool, last_modified| deletable && last_modified < self.rules.cutoff;
-        let uploads_purged = marks
-            .removals
-            .iter()
-            .filter(|removal| removal.kind == RemovalKind::UploadFile)
-            .count();
-        let revisions_purged = marks
-            .removals
-            .iter()
-            .filter(|removal| removal.kind == RemovalKind::RevisionLink)
-            .count();
-        !marks.frozen
-            && live.manifests.is_empty()
-            && !marks.has_odd_links
-            && keys.unrecognized == 0
-            && revisions_purged == keys.revisions.len()
-            && uploads_purged == keys.uploads.len()
-            && keys
-                .layer_links
-                .iter()
-                .all(|link| old(link.deletable, link.last_modified))
-            && keys.tags.iter().all(|tag| old(tag.deletable, tag.last_modified))
     }
 }

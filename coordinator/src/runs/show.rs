@@ -43,6 +43,8 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         abort_multipart_older_than_seconds,
         prune_broken,
         delete_empty_repositories,
+        empty_repositories_older_than_seconds,
+        purge_tag_history_older_than_seconds,
         false_positive_rate: _, // only of this check's filters
         accept_versioned,
         filter_seed: _,
@@ -53,11 +55,21 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         command += &format!(" --state {}", quoted(state));
     }
     command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
-    if let Some(seconds) = purge_uploads_older_than_seconds {
-        command += &format!(" --purge-uploads-older-than {seconds}s");
-    }
-    if let Some(seconds) = abort_multipart_older_than_seconds {
-        command += &format!(" --abort-multipart-older-than {seconds}s");
+    for (seconds, option) in [
+        (purge_uploads_older_than_seconds, "--purge-uploads-older-than"),
+        (abort_multipart_older_than_seconds, "--abort-multipart-older-than"),
+        (
+            empty_repositories_older_than_seconds,
+            "--empty-repositories-older-than",
+        ),
+        (
+            purge_tag_history_older_than_seconds,
+            "--purge-tag-history-older-than",
+        ),
+    ] {
+        if let Some(seconds) = seconds {
+            command += &format!(" {option} {seconds}s");
+        }
     }
     for word in &record.guard_arguments {
         command += &format!(" {}", quoted(word));
