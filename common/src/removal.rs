@@ -65,9 +65,9 @@ pub struct Removal {
     pub kind: RemovalKind,
     /// Its key: the canonical one of what it is (R3).
     pub key: String,
-    /// Bytes, as the listing said. 0 for dangling layer links, which a listing of a folder does not look at one by one.
+    /// Bytes, as the listing said. 0 for dangling layer links.
     pub size: u64,
-    /// As the listing said. `None` for dangling layer links, for the same reason.
+    /// As the listing said. `None` only in plans of versions that did not know it of dangling layer links.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_modified: Option<Timestamp>,
     /// Why.

@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::mem;
 
+use jiff::Timestamp;
+
 use crate::digest::{Algorithm, Digest};
 use crate::state::{FileRef, StateError, StateStore};
 
@@ -76,15 +78,19 @@ pub struct LayerLink {
     pub repository: String,
     /// Whether it may be deleted if nothing references its digest: its key was exact (R3).
     pub deletable: bool,
+    /// As the listing said.
+    pub last_modified: Timestamp,
 }
 
 impl Record for LayerLink {
-    const MAGIC: [u8; 4] = *b"HPL1";
+    const MAGIC: [u8; 4] = *b"HPL2";
     const EXTENSION: &'static str = "links";
 
     fn encode(&self, to: &mut Vec<u8>) {
         encode_digest(&self.digest, to);
         to.push(u8::from(self.deletable));
+        to.extend_from_slice(&self.last_modified.as_second().to_le_bytes());
+        to.extend_from_slice(&self.last_modified.subsec_nanosecond().to_le_bytes());
         // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
         let name = &self.repository.as_bytes()[..self.repository.len().min(usize::from(u16::MAX))];
         to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
@@ -94,6 +100,10 @@ impl Record for LayerLink {
     fn decode(from: &mut &[u8]) -> Option<Self> {
         let digest = decode_digest(from)?;
         let (deletable, rest) = from.split_first()?;
+        let (seconds, rest) = rest.split_first_chunk::<8>()?;
+        let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
+        let last_modified =
+            Timestamp::new(i64::from_le_bytes(*seconds), i32::from_le_bytes(*nanoseconds)).ok()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
         *from = rest;
@@ -102,6 +112,7 @@ impl Record for LayerLink {
             digest,
             repository,
             deletable: *deletable == 1,
+            last_modified,
         })
     }
 
@@ -214,11 +225,12 @@ mod tests {
     proptest! {
         #[test]
         fn layer_links_round_trip(
-            names in prop::collection::btree_set(("[a-z/]{1,30}", any::<bool>(), any::<bool>()), 0..50)
+            names in prop::collection::btree_set(("[a-z/]{1,30}", any::<bool>(), any::<bool>(), any::<u32>()), 0..50)
         ) {
             let links: BTreeSet<_> = names
                 .into_iter()
-                .map(|(repository, deletable, long)| LayerLink {
+                .map(|(repository, deletable, long, time)| LayerLink {
+                    last_modified: Timestamp::new(i64::from(time) - 1_000_000, 999_999_999).unwrap(),
                     digest: Digest::of(
                         if long { Algorithm::Sha512 } else { Algorithm::Sha256 },
                         repository.as_bytes(),

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub use self::error::{LockError, TakeOver};
 pub use self::nobody_at_work::NobodyAtWork;
@@ -163,6 +163,7 @@ impl RegistryLock {
                 version: 1,
                 epoch,
                 state: self.state.clone(),
+                closed: false,
             };
             last_delete::write(&*self.owned.registry, &last, self.last_delete.as_ref()).await?;
         }
@@ -173,6 +174,14 @@ impl RegistryLock {
         held.document.sealed_plan = Some(sealed_plan);
         held.document.stage = Some(stage);
         rewrite(&*self.owned.registry, &mut held).await
+    }
+
+    /// Notes that the books of the lock's epoch are closed. Where that fails they count as open, and are closed once more.
+    pub async fn note_closed_books(&self) {
+        let epoch = self.owned.held.lock().await.document.epoch.clone();
+        if let Err(error) = last_delete::close(&*self.owned.registry, &epoch).await {
+            debug!(%error, "it is not noted that this run's books are closed");
+        }
     }
 
     /// Takes the plan out of the lock, for good: whoever looks there from now on deletes nothing. Returns since when that is so.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
 use crate::garbage::{Garbage, LinkGarbage};
-use crate::guards::Refusal;
+use crate::guards::{GuardLimits, Refusal};
 use crate::human;
 pub use crate::problems::Problems;
 use crate::read_only::Basis;
@@ -188,6 +188,9 @@ pub struct Report {
     /// Guards that refused; of a check, those that would refuse a delete.
     #[serde(default)]
     pub guards: Vec<Refusal>,
+    /// What they allowed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guard_limits: Option<GuardLimits>,
     /// The error that ended it, where one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -243,6 +246,7 @@ impl Report {
             seconds: Seconds::default(),
             problems: Problems::default(),
             guards: Vec::new(),
+            guard_limits: None,
             error: None,
         }
     }

@@ -147,6 +147,9 @@ impl Run {
         };
         let mut result = self.epoch(&epoch, lock.as_ref(), began).await;
         if let Some(lock) = lock {
+            if self.record.ended {
+                lock.note_closed_books().await;
+            }
             // The last attempt at a delete has ended. While the lock is held nobody else begins.
             if let Some(Err(error)) = self.restore_read_write(&lock).await {
                 self.progress.say(&error.to_string());
@@ -567,6 +570,7 @@ impl Run {
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
         report.guards.clone_from(&found.guards);
+        report.guard_limits = Some(self.guards.limits);
         report.garbage.multipart_uploads = found.multipart_uploads;
         report.error = error.map(ToString::to_string);
         Ok(report)

@@ -28,6 +28,7 @@ impl Link {
             digest: self.digest,
             repository: repository.to_owned(),
             deletable: self.deletable,
+            last_modified: self.last_modified,
         }
     }
 }
