@@ -4,6 +4,8 @@
     reason = "what a scenario shares is a test too, though it has no #[test] of its own"
 )]
 
+#[path = "read_only/any_cluster.rs"]
+mod any_cluster;
 #[path = "read_only/cluster.rs"]
 mod cluster;
 #[path = "read_only/commands.rs"]

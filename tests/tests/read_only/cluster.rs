@@ -255,7 +255,8 @@ impl State {
         json!({"observedGeneration": generation, "updatedReplicas": 2, "replicas": 2, "readyReplicas": 2})
     }
 
-    fn pods(&self) -> Vec<Value> {
+    /// The pods that are there.
+    pub fn pods(&self) -> Vec<Value> {
         let generation = self.workload["metadata"]["generation"].as_u64().unwrap();
         let pod = |name: &str, generation: u64, containers: &Value| {
             let uid = format!("{generation}-{}", name.rsplit('-').next().unwrap());
