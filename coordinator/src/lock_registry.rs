@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
+use hardprune_common::failpoint;
 use hardprune_common::last_delete::{self, LastDelete, Noted};
 use hardprune_common::lock::{LOCK_KEY, LockDocument, delete_timeout, renew_every};
 use hardprune_common::removal::RemovalStage;
@@ -218,6 +219,7 @@ impl RegistryLock {
         let until = clock::monotonic_now() + delete_timeout(held.document.lease());
         held.document.sealed_plan = None;
         let still_ours = rewrite(&*self.owned.registry, &mut held).await;
+        failpoint::here("lock-before-removal").await;
         let removed = match still_ours {
             Ok(()) => remove_own(&*self.owned.registry, LOCK_KEY, until).await,
             Err(error) => Err(error.to_string()),
