@@ -15,6 +15,7 @@ pub mod metrics_document;
 pub mod nats_client;
 pub mod nats_server;
 pub mod openshift_fixtures;
+pub mod openshift_registry;
 pub mod program;
 pub mod pull;
 pub mod push;
