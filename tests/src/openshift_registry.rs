@@ -9,6 +9,7 @@ use base64::Engine;
 use regex::Regex;
 use serde_json::Value;
 
+use crate::kubernetes_api::KubernetesApi;
 use crate::scripted_http::{Asked, Reply, ScriptedHttp};
 
 /// What goes wrong.
@@ -42,15 +43,18 @@ pub struct OpenshiftRegistry {
 }
 
 impl OpenshiftRegistry {
-    /// Starts a registry with these files below `docker/registry/v2`. It wants this token for a password.
+    /// Starts a registry with these files below `docker/registry/v2`, for this cluster, whose token it wants for a password.
     ///
     /// # Errors
     ///
     /// A machine without a free port.
-    pub fn start(files: BTreeMap<String, String>, token: &str, faults: Vec<RegistryFault>) -> Result<Self> {
+    pub fn start(
+        files: BTreeMap<String, String>,
+        cluster: Arc<KubernetesApi>,
+        faults: Vec<RegistryFault>,
+    ) -> Result<Self> {
         let files = Arc::new(Mutex::new(files));
         let serving = Arc::clone(&files);
-        let token = token.to_owned();
         let server = ScriptedHttp::start(move |asked| {
             let path = asked.path.as_str();
             let mut met = faults
@@ -59,10 +63,11 @@ impl OpenshiftRegistry {
             if let Some(fault) = met.next() {
                 return fault.reply.clone();
             }
-            if !knows(asked, &token) {
+            if !knows(asked, cluster.token()) {
                 return Reply::new(401, &[], "");
             }
-            let status = answer(&mut serving.lock().unwrap_or_else(PoisonError::into_inner), asked);
+            let mut files = serving.lock().unwrap_or_else(PoisonError::into_inner);
+            let status = answer(&mut files, &cluster, asked);
             Reply::new(status, &[], "")
         })?;
         Ok(Self { server, files })
@@ -101,7 +106,7 @@ fn knows(asked: &Asked, token: &str) -> bool {
         .is_some_and(|(user, password)| user.len() == 5 && password == token)
 }
 
-fn answer(files: &mut BTreeMap<String, String>, asked: &Asked) -> u16 {
+fn answer(files: &mut BTreeMap<String, String>, cluster: &KubernetesApi, asked: &Asked) -> u16 {
     if asked.method == "GET" {
         return if matches!(asked.path.as_str(), "/" | "/healthz") {
             200
@@ -124,7 +129,7 @@ fn answer(files: &mut BTreeMap<String, String>, asked: &Asked) -> u16 {
         return delete_layer_link(files, repository, digest);
     }
     match named.and_then(|named| named.rsplit_once("/manifests/")) {
-        Some((repository, digest)) => delete_manifest_link(files, repository, digest),
+        Some((repository, digest)) => delete_manifest_link(files, cluster, repository, digest),
         None => 404,
     }
 }
@@ -144,20 +149,29 @@ fn delete_layer_link(files: &mut BTreeMap<String, String>, repository: &str, dig
     }
 }
 
-fn delete_manifest_link(files: &mut BTreeMap<String, String>, repository: &str, digest: &str) -> u16 {
-    let revisions = format!("repositories/{repository}/_manifests/revisions/");
+fn delete_manifest_link(
+    files: &mut BTreeMap<String, String>,
+    cluster: &KubernetesApi,
+    repository: &str,
+    digest: &str,
+) -> u16 {
     let Some((algorithm, hex)) = digest.split_once(':') else {
         return 404;
     };
-    let link = format!("{revisions}{algorithm}/{hex}/link");
+    let link = format!("repositories/{repository}/_manifests/revisions/{algorithm}/{hex}/link");
     if !files.contains_key(&link) {
         return 404;
     }
-    let others = files
-        .iter()
-        .filter(|(path, _)| path.starts_with(&revisions) && **path != link);
-    let is_child = others
-        .filter_map(|(_, other)| files.get(&data_of(other)?))
+    // The newest revision of a tag of the image stream is what the registry takes for the tag.
+    let objects = cluster.objects();
+    let stream = objects.get(&format!("ImageStream/{repository}"));
+    let tags = stream.and_then(|stream| stream["status"]["tags"].as_array());
+    let tagged = tags
+        .into_iter()
+        .flatten()
+        .filter_map(|tag| tag["items"][0]["image"].as_str());
+    let is_child = tagged
+        .filter_map(|tagged| files.get(&data_of(tagged)?))
         .any(|manifest| {
             let manifest: Value = serde_json::from_str(manifest).unwrap_or_default();
             let children = manifest["manifests"].as_array();

@@ -70,6 +70,10 @@ impl Objects {
         if namespace.is_empty() == resource.is_namespaced {
             bail!("{kind} {name}: with a namespace or without?");
         }
+        // As a real server does with kinds that are not its own.
+        if resource.group.contains('.') && object["metadata"]["generation"].is_null() {
+            object["metadata"]["generation"] = 1.into();
+        }
         self.write((kind, namespace, name), object);
         Ok(())
     }

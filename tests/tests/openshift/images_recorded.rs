@@ -2,6 +2,7 @@
 //! except where `docs/openshift-differences.md` says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::kubernetes_api::{KubernetesApi, kubeconfig};
@@ -29,8 +30,8 @@ fn play(case: &Case, run: &str) -> Result<Played> {
     let files_before = case.storage()?;
     let home = tempfile::tempdir()?;
     // The registry's address stands in the objects, and the API's token opens the registry.
-    let api = KubernetesApi::start(Vec::new())?;
-    let registry = OpenshiftRegistry::start(files_before.clone(), api.token(), faults(description)?)?;
+    let api = Arc::new(KubernetesApi::start(Vec::new())?);
+    let registry = OpenshiftRegistry::start(files_before.clone(), Arc::clone(&api), faults(description)?)?;
     let scenery = Scenery::now(&registry.host());
     for object in case.objects(&scenery)? {
         api.put(object)?;
