@@ -2,15 +2,16 @@
 //! except where `docs/openshift-differences.md` says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use hardprune_tests::kubernetes_api::{KubernetesApi, kubeconfig};
+use hardprune_tests::kubernetes_api::kubeconfig;
 use hardprune_tests::openshift_fixtures::{Case, Recorded, Scenery};
-use hardprune_tests::openshift_registry::{OpenshiftRegistry, RegistryFault};
+use hardprune_tests::openshift_registry::RegistryFault;
 use hardprune_tests::program::{Finished, Hardprune};
 use hardprune_tests::scripted_http::Reply;
 use serde_json::{Value, json};
+
+use crate::images_scene::Scene;
 
 /// Where we keep what `oc` deletes (`docs/openshift-differences.md`, "A child that is used keeps its index").
 struct Difference {
@@ -121,29 +122,28 @@ struct Played {
 fn play(name: &str, case: &Case, run: &str) -> Result<Played> {
     let description = &case.description["runs"][run];
     let recorded = case.recorded(run)?;
-    let files_before = case.storage()?;
-    let home = tempfile::tempdir()?;
-    // The registry's address stands in the objects, and the API's token opens the registry.
-    let api = Arc::new(KubernetesApi::start(Vec::new())?);
-    let registry = OpenshiftRegistry::start(files_before.clone(), Arc::clone(&api), faults(description)?)?;
-    let scenery = Scenery::now(&registry.host());
-    for object in case.objects(&scenery)? {
-        api.put(object)?;
-    }
-    let before = api.objects();
+    let scene = Scene::of(case, faults(description)?)?;
+    let files_before = scene.registry.files();
+    let before = scene.api.objects();
     let url = match description["api_port"].as_u64() {
         Some(port) => format!("http://127.0.0.1:{port}"),
-        None => api.url(),
+        None => scene.api.url(),
     };
-    let token = description["no_token"].is_null().then(|| api.token());
-    let config = kubeconfig(home.path(), &url, token)?;
+    let token = description["no_token"].is_null().then(|| scene.api.token());
+    let config = kubeconfig(scene.home.path(), &url, token)?;
     let program = Hardprune::new()?.with("KUBECONFIG", &config);
     let mut arguments = vec!["images".to_owned()];
     for argument in &recorded.arguments {
-        arguments.push(scenery.fill(argument)?);
+        arguments.push(scene.scenery.fill(argument)?);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let finished = program.run(&arguments)?;
+    let Scene {
+        api,
+        registry,
+        scenery,
+        ..
+    } = scene;
     let mut mutations = Vec::new();
     for request in api.mutations() {
         mutations.push(mutation("api", &request.method, &request.path, request.body));
