@@ -14,6 +14,7 @@ use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
 use crate::garbage::GarbageArgs;
 use crate::guards::GuardArgs;
+use crate::openshift::images::ImagesArgs;
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
 use crate::runs::clear_cache::RunsClearCacheArgs;
@@ -62,6 +63,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Deletes what nothing references any more.
     Delete(Box<DeleteArgs>),
+    /// Prunes images and image streams of OpenShift by what the cluster uses, as `oc adm prune images` does. Changes nothing
+    /// without --confirm.
+    Images(ImagesArgs),
     /// Lets a registry take writes again that a run had switched to read-only, and then died.
     ReadWrite(ReadWriteArgs),
     /// Shows earlier runs.

@@ -1,0 +1,274 @@
+//! Lists the objects of a kind, in pages. A token that expires starts the list again; any other error ends it, and what was
+//! listed so far is not used.
+
+use kube::Client;
+use kube::api::ListParams;
+use kube::core::Request;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tracing::{debug, warn};
+
+/// Objects of a page. An image with its metadata has some 10 KiB.
+const PAGE: u32 = 500;
+/// So often an expired list is begun again in pages; then it is asked for in one piece, which cannot expire.
+const MOST_RESTARTS: u32 = 5;
+
+/// A kind of objects, and where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kind {
+    /// The group and the version.
+    pub api_version: &'static str,
+    /// The name of one.
+    pub kind: &'static str,
+    /// The name in paths.
+    pub plural: &'static str,
+}
+
+const fn kind(api_version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind {
+        api_version,
+        kind,
+        plural,
+    }
+}
+
+/// `Pod`.
+pub const PODS: Kind = kind("v1", "Pod", "pods");
+/// `ReplicationController`.
+pub const REPLICATION_CONTROLLERS: Kind = kind("v1", "ReplicationController", "replicationcontrollers");
+/// `LimitRange`.
+pub const LIMIT_RANGES: Kind = kind("v1", "LimitRange", "limitranges");
+/// `BuildConfig`.
+pub const BUILD_CONFIGS: Kind = kind("build.openshift.io/v1", "BuildConfig", "buildconfigs");
+/// `Build`.
+pub const BUILDS: Kind = kind("build.openshift.io/v1", "Build", "builds");
+/// `DaemonSet`.
+pub const DAEMON_SETS: Kind = kind("apps/v1", "DaemonSet", "daemonsets");
+/// `Deployment`.
+pub const DEPLOYMENTS: Kind = kind("apps/v1", "Deployment", "deployments");
+/// `DeploymentConfig`.
+pub const DEPLOYMENT_CONFIGS: Kind = kind("apps.openshift.io/v1", "DeploymentConfig", "deploymentconfigs");
+/// `ReplicaSet`.
+pub const REPLICA_SETS: Kind = kind("apps/v1", "ReplicaSet", "replicasets");
+/// `StatefulSet`.
+pub const STATEFUL_SETS: Kind = kind("apps/v1", "StatefulSet", "statefulsets");
+/// `Job`.
+pub const JOBS: Kind = kind("batch/v1", "Job", "jobs");
+/// `CronJob`.
+pub const CRON_JOBS: Kind = kind("batch/v1", "CronJob", "cronjobs");
+/// `ImageStream`.
+pub const IMAGE_STREAMS: Kind = kind("image.openshift.io/v1", "ImageStream", "imagestreams");
+/// `Image`.
+pub const IMAGES: Kind = kind("image.openshift.io/v1", "Image", "images");
+
+impl Kind {
+    /// The path of all of them, or of those of a namespace.
+    #[must_use]
+    pub fn path(self, namespace: Option<&str>) -> String {
+        let root = if self.api_version.contains('/') {
+            "/apis"
+        } else {
+            "/api"
+        };
+        match namespace {
+            None => format!("{root}/{}/{}", self.api_version, self.plural),
+            Some(namespace) => format!(
+                "{root}/{}/namespaces/{namespace}/{}",
+                self.api_version, self.plural
+            ),
+        }
+    }
+}
+
+/// All objects of a kind.
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// The objects.
+    pub items: Vec<T>,
+    /// Since when a watch tells what changed.
+    pub resource_version: String,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            resource_version: String::new(),
+        }
+    }
+}
+
+/// A request to the cluster that did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The cluster refused.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// What it said.
+        message: String,
+    },
+    /// Nobody listens there.
+    #[error("nobody answers")]
+    Unreachable,
+    /// It answered something else than was asked for.
+    #[error("{what}: the answer cannot be read: {problem}")]
+    Unreadable {
+        /// What was asked for.
+        what: String,
+        /// Why.
+        problem: String,
+    },
+    /// There was no answer.
+    #[error("{what}: {problem}")]
+    NoAnswer {
+        /// What was asked for.
+        what: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+impl ApiError {
+    /// The HTTP status, if there was an answer.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// From what the client says of a request.
+    #[must_use]
+    pub fn of(error: &kube::Error, what: &str) -> Self {
+        if let kube::Error::Api(status) = error {
+            return Self::Refused {
+                code: status.code,
+                message: crate::human::printable(&status.message),
+            };
+        }
+        let problem = crate::with_sources(error);
+        if problem.contains("Connection refused") {
+            return Self::Unreachable;
+        }
+        Self::NoAnswer {
+            what: what.to_owned(),
+            problem,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    kind: String,
+    #[serde(default)]
+    metadata: PageMetadata,
+    /// Go writes `null` for none.
+    items: Option<Vec<T>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PageMetadata {
+    resource_version: Option<String>,
+    r#continue: Option<String>,
+}
+
+/// Lists all objects of a kind, or those of a namespace.
+///
+/// # Errors
+///
+/// A page that was refused, for another reason than that its token has expired, or that cannot be read.
+pub async fn list<T: DeserializeOwned>(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+) -> Result<Listed<T>, ApiError> {
+    let path = kind.path(namespace);
+    for restarts in 0..=MOST_RESTARTS {
+        let limit = (restarts < MOST_RESTARTS).then_some(PAGE);
+        match pages(client, kind, &path, limit).await {
+            Err(error) if error.code() == Some(410) => {
+                warn!(
+                    kind = kind.plural,
+                    "a page of the list has expired; begins it again"
+                );
+            }
+            other => return other,
+        }
+    }
+    Err(ApiError::Unreadable {
+        what: path,
+        problem: "the list expires again and again".to_owned(),
+    })
+}
+
+async fn pages<T: DeserializeOwned>(
+    client: &Client,
+    kind: Kind,
+    path: &str,
+    limit: Option<u32>,
+) -> Result<Listed<T>, ApiError> {
+    let mut listed = Listed::default();
+    let mut token: Option<String> = None;
+    loop {
+        let parameters = ListParams {
+            limit,
+            continue_token: token.take(),
+            ..ListParams::default()
+        };
+        let page: Page<T> = ask(client, Request::new(path).list(&parameters), path).await?;
+        // A page that is no list of this kind is not a short one.
+        if page.kind != format!("{}List", kind.kind) {
+            return Err(ApiError::Unreadable {
+                what: path.to_owned(),
+                problem: format!("it is a {}", crate::human::printable(&page.kind)),
+            });
+        }
+        listed.items.extend(page.items.unwrap_or_default());
+        if let Some(version) = page.metadata.resource_version {
+            listed.resource_version = version;
+        }
+        token = page.metadata.r#continue.filter(|token| !token.is_empty());
+        if token.is_none() {
+            debug!(kind = kind.plural, objects = listed.items.len(), "listed");
+            return Ok(listed);
+        }
+    }
+}
+
+/// Asks for one document. The client's own decoding would log what it cannot decode, and pods hold secrets.
+///
+/// # Errors
+///
+/// A request that was refused, or an answer that cannot be read.
+pub async fn ask<T: DeserializeOwned>(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    what: &str,
+) -> Result<T, ApiError> {
+    let request = request.map_err(|error| ApiError::NoAnswer {
+        what: what.to_owned(),
+        problem: crate::with_sources(&error),
+    })?;
+    let text = client.request_text(request).await;
+    let text = text.map_err(|error| ApiError::of(&error, what))?;
+    serde_json::from_str(&text).map_err(|error| ApiError::Unreadable {
+        what: what.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        assert_eq!(PODS.path(None), "/api/v1/pods");
+        assert_eq!(PODS.path(Some("a")), "/api/v1/namespaces/a/pods");
+        assert_eq!(IMAGES.path(None), "/apis/image.openshift.io/v1/images");
+    }
+}
