@@ -42,6 +42,10 @@ pub enum RemovalReason {
     RepositoryEmpty,
     /// The tag means something else now, and the entry is older than `--purge-tag-history-older-than`.
     TagHistory,
+    /// The cluster has an image stream of the repository's name, and none of its tags has the manifest.
+    NotInStream,
+    /// The cluster has no image stream of the repository's name.
+    NoImageStream,
     /// The upload is older than `--purge-uploads-older-than`.
     UploadAbandoned,
 }

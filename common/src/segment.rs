@@ -91,10 +91,7 @@ impl Record for LayerLink {
         to.push(u8::from(self.deletable));
         to.extend_from_slice(&self.last_modified.as_second().to_le_bytes());
         to.extend_from_slice(&self.last_modified.subsec_nanosecond().to_le_bytes());
-        // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
-        let name = &self.repository.as_bytes()[..self.repository.len().min(usize::from(u16::MAX))];
-        to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
-        to.extend_from_slice(name);
+        encode_name(&self.repository, to);
     }
 
     fn decode(from: &mut &[u8]) -> Option<Self> {
@@ -104,13 +101,10 @@ impl Record for LayerLink {
         let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
         let last_modified =
             Timestamp::new(i64::from_le_bytes(*seconds), i32::from_le_bytes(*nanoseconds)).ok()?;
-        let (length, rest) = rest.split_first_chunk::<2>()?;
-        let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
         *from = rest;
-        let repository = String::from_utf8(name.to_vec()).ok()?;
         Some(Self {
             digest,
-            repository,
+            repository: decode_name(from)?,
             deletable: *deletable == 1,
             last_modified,
         })
@@ -119,6 +113,58 @@ impl Record for LayerLink {
     fn weight(&self) -> usize {
         (mem::size_of::<Self>() + self.repository.capacity()) * 2
     }
+}
+
+/// A repository that a cluster knows, and one of the revisions that it names there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterRevision {
+    /// The repository.
+    pub repository: String,
+    /// The manifest. `None`: that the repository is known says nothing of any.
+    pub manifest: Option<Digest>,
+}
+
+impl Record for ClusterRevision {
+    const MAGIC: [u8; 4] = *b"HPC1";
+    const EXTENSION: &'static str = "cluster";
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        encode_name(&self.repository, to);
+        match &self.manifest {
+            None => to.push(0),
+            Some(digest) => encode_digest(digest, to),
+        }
+    }
+
+    fn decode(from: &mut &[u8]) -> Option<Self> {
+        let repository = decode_name(from)?;
+        let manifest = match from.strip_prefix(&[0]) {
+            Some(rest) => {
+                *from = rest;
+                None
+            }
+            None => Some(decode_digest(from)?),
+        };
+        Some(Self { repository, manifest })
+    }
+
+    fn weight(&self) -> usize {
+        (mem::size_of::<Self>() + self.repository.capacity()) * 2
+    }
+}
+
+fn encode_name(name: &str, to: &mut Vec<u8>) {
+    // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
+    let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
+    to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
+    to.extend_from_slice(name);
+}
+
+fn decode_name(from: &mut &[u8]) -> Option<String> {
+    let (length, rest) = from.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    *from = rest;
+    String::from_utf8(name.to_vec()).ok()
 }
 
 /// Collects records and writes them as segments.
@@ -223,6 +269,22 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn a_clusters_revisions_round_trip(
+            names in prop::collection::btree_set(("[a-z/]{0,30}", any::<Option<u8>>()), 0..50)
+        ) {
+            let revisions: BTreeSet<_> = names
+                .into_iter()
+                .map(|(repository, manifest)| ClusterRevision {
+                    repository,
+                    manifest: manifest.map(|byte| Digest::of(Algorithm::Sha256, &[byte])),
+                })
+                .collect();
+            let bytes = encode_segment(revisions.iter());
+            let decoded = decode_segment::<ClusterRevision>(&bytes, revisions.len() as u64).unwrap();
+            prop_assert!(decoded.iter().eq(revisions.iter()));
+        }
+
         #[test]
         fn layer_links_round_trip(
             names in prop::collection::btree_set(("[a-z/]{1,30}", any::<bool>(), any::<bool>(), any::<u32>()), 0..50)

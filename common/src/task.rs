@@ -161,6 +161,19 @@ pub struct MarkRules {
     pub accept_untagged_repositories: bool,
     /// Where the run carries out a reviewed plan: the list of its files of removals. What they do not name is not dead.
     pub reviewed: Option<FileRef>,
+    /// What a cluster says of these repositories.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<ClusterSays>,
+}
+
+/// What a cluster says of the repositories of a range, where it is asked. It decides over what the storage says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSays {
+    /// Segments of the repositories that it knows, and of the revisions that it names there. They may name others than the
+    /// range's.
+    pub revisions: Vec<FileRef>,
+    /// Whether repositories that it does not know go. Else the storage alone says what becomes of them.
+    pub unknown_repositories_go: bool,
 }
 
 /// Work of [`Work::Mark`].

@@ -17,6 +17,7 @@ use crate::guards::GuardArgs;
 use crate::openshift::images::ImagesArgs;
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
+use crate::reference_source::ReferenceArgs;
 use crate::runs::clear_cache::RunsClearCacheArgs;
 use crate::runs::explain::RunsExplainArgs;
 use crate::runs::export::RunsExportArgs;
@@ -127,6 +128,9 @@ pub struct RunArgs {
     /// Keeps what is younger than this, by the store's clock: blobs, layer links and untagged manifests.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "HARDPRUNE_KEEP_YOUNGER_THAN")]
     pub keep_younger_than: Duration,
+    /// Where references come from.
+    #[command(flatten)]
+    pub references: ReferenceArgs,
     /// Also removes manifests that no tag needs. Keeps children of tagged indexes, and signatures and other referrers
     /// of live images.
     #[arg(long, env = "HARDPRUNE_DELETE_UNTAGGED")]

@@ -8,6 +8,7 @@ use hardprune_common::store::StoreError;
 use hardprune_worker::settle_batches::SettleError;
 
 use crate::descriptor_cache::ClearError;
+use crate::openshift::list_objects::ApiError;
 use crate::dispatch::DispatchError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::LockError;
@@ -89,6 +90,19 @@ pub enum RunError {
     /// There is no right to abort, or no longer.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// A cluster did not say what it knows.
+    #[error(
+        "the cluster {server} does not list its {what}: {source}. Without them nobody knows what is needed, and nothing was deleted. It \
+         takes `list` on images and imagestreams of image.openshift.io, as the cluster role system:image-pruner has"
+    )]
+    Cluster {
+        /// Its address.
+        server: String,
+        /// What it was asked for.
+        what: &'static str,
+        /// Why.
+        source: ApiError,
+    },
     /// There is no such run.
     #[error("there is no run {run} in {state}; `hardprune runs list` shows those there are")]
     NoSuchRun {

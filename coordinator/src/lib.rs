@@ -34,6 +34,7 @@ pub mod problems;
 pub mod progress;
 pub mod prune;
 pub mod read_only;
+pub mod reference_source;
 pub mod registry_config;
 pub mod report;
 pub mod retention;

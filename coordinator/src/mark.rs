@@ -108,6 +108,7 @@ pub fn rules(options: &RunOptions, started: Timestamp, reviewed: Option<FileRef>
         purge_tag_history_before: before(options.purge_tag_history_older_than_seconds),
         purge_uploads_before: before(options.purge_uploads_older_than_seconds),
         reviewed,
+        cluster: None,
     }
 }
 
@@ -118,24 +119,17 @@ pub fn rules(options: &RunOptions, started: Timestamp, reviewed: Option<FileRef>
 /// A range that could not be marked: without it there is no seal.
 pub async fn mark(
     dispatcher: &Dispatcher<'_>,
-    ranges: Vec<KeyRange>,
-    rules: &MarkRules,
+    works: Vec<MarkWork>,
     progress: &Progress,
 ) -> Result<Vec<MarkedRange>, DispatchError> {
     let mut marked = Vec::new();
     let mut made = 0usize;
-    let mut task = |range: KeyRange| {
+    let mut task = |work: MarkWork| {
         made += 1;
-        (
-            format!("mark-{made:06}"),
-            Work::Mark(MarkWork {
-                range,
-                rules: rules.clone(),
-            }),
-        )
+        (format!("mark-{made:06}"), Work::Mark(work))
     };
-    let stage = progress.stage(Stage::Mark, ranges.len() as u64, "ranges");
-    let first = ranges.into_iter().map(&mut task).collect();
+    let stage = progress.stage(Stage::Mark, works.len() as u64, "ranges");
+    let first = works.into_iter().map(&mut task).collect();
     dispatcher
         .finish_all(first, |done, findings| {
             let (Work::Mark(work), Findings::Mark(mut findings)) = (&done.work, findings) else {
@@ -145,9 +139,12 @@ pub async fn mark(
             let mut rest = Vec::new();
             if let Some(done_to) = findings.done_to.take() {
                 let to = range.to.replace(done_to.clone());
-                rest.push(task(KeyRange {
-                    after: Some(done_to),
-                    to,
+                rest.push(task(MarkWork {
+                    range: KeyRange {
+                        after: Some(done_to),
+                        to,
+                    },
+                    rules: work.rules.clone(),
                 }));
             }
             stage.more(rest.len() as u64);

@@ -7,3 +7,4 @@ pub mod cluster;
 pub mod images;
 pub mod list_objects;
 pub mod objects;
+pub mod references;

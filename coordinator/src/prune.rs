@@ -23,6 +23,7 @@ use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
 use crate::read_only::ReadOnly;
+use crate::reference_source::{References, SourceName};
 use crate::registry_config::RegistryStorage;
 use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
@@ -97,6 +98,11 @@ pub async fn prune(
     .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
     let named = NamedRegistry::of(&args.registry)?;
     refuse_harbor(&args, named.config.as_ref())?;
+    if let Some(config) = &named.config
+        && !args.references.references.contains(&SourceName::Openshift)
+    {
+        config.refuse_openshift()?;
+    }
     let concurrency = args.registry.concurrency;
     let cache = match &choices {
         None => Cache::None,
@@ -131,7 +137,9 @@ pub async fn prune(
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let deadline = watch_deadline(&args, &progress, &stop)?;
     let reviewed = ReviewedPlan::of_run(&state, &*registry, &mut record).await?;
+    let references = References::of(&record.options.references, &args.references.cluster).await?;
     let run = Run {
+        references,
         workers: WORKERS.min(concurrency.into()),
         reads_in_flight: if named.is_folder() {
             FOLDER_READS_IN_FLIGHT
@@ -272,6 +280,7 @@ async fn new_record(
 ) -> Result<RunRecord, RunError> {
     let seconds = |age: Option<Duration>| age.map(|age| age.as_secs());
     let options = RunOptions {
+        references: args.references.names(),
         keep_younger_than_seconds: args.keep_younger_than.as_secs(),
         delete_untagged: args.delete_untagged,
         accept_untagged_repositories: args.accept_untagged_repositories,

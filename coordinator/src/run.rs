@@ -1,6 +1,7 @@
 //! A run, from its stores to its report: mark, seal, plan, and for `delete` unlink, sweep, settle.
 
 mod read_only_mode;
+mod reference_sources;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::outputs::Outputs;
 use crate::planned::Planned;
 use crate::progress::Progress;
 use crate::read_only::ReadOnly;
+use crate::reference_source::References;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
@@ -66,6 +68,8 @@ pub struct Run {
     pub deadline: Option<Timestamp>,
     /// The reviewed plan that it carries out, its files copied into this run's state.
     pub reviewed: Option<ReviewedPlan>,
+    /// Where references come from.
+    pub references: References,
     /// What guards go by.
     pub guards: Guards,
     /// The registry's cache, where it is one whose entries are removed.
@@ -268,7 +272,9 @@ impl Run {
         let stage = clock::monotonic_now();
         let rules = self.mark_rules();
         let ranges = mark::cut_ranges(&*self.registry, self.workers).await?;
-        let marked = mark::mark(dispatcher, ranges, &rules, &self.progress).await?;
+        let gathered = self.gather_references(epoch, &ranges, &rules).await?;
+        found.problems.extend(gathered.problems);
+        let marked = mark::mark(dispatcher, gathered.works, &self.progress).await?;
         found.seconds.mark = clock::since(stage).as_secs_f64();
         info!(
             ranges = marked.len(),
@@ -293,6 +299,7 @@ impl Run {
                 .map_or_else(FilterSeed::random, FilterSeed::of_number),
             shard_digits: self.record.shard_digits,
             reviewed: self.reviewed.as_ref().map(ReviewedPlan::document),
+            sources: gathered.references,
             spool_dir: &self.spool_dir,
         };
         let space = survey_blob_space(&*self.registry).await?;

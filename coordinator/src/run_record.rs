@@ -10,6 +10,7 @@ use hardprune_common::store::RequestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::reference_source::SourceName;
 use crate::read_only::Basis;
 
 /// What a run is to do.
@@ -25,6 +26,9 @@ pub enum Mode {
 /// The options that a run keeps through all its epochs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOptions {
+    /// Where references come from.
+    #[serde(default = "storage_alone")]
+    pub references: Vec<SourceName>,
     /// What is younger stays.
     pub keep_younger_than_seconds: u64,
     /// Whether revisions that no tag needs are dead.
@@ -54,6 +58,11 @@ pub struct RunOptions {
     pub filter_seed: Option<u64>,
     /// The run whose reviewed plan is carried out.
     pub plan: Option<RunId>,
+}
+
+/// What versions knew that had no others.
+fn storage_alone() -> Vec<SourceName> {
+    vec![SourceName::Storage]
 }
 
 impl RunOptions {

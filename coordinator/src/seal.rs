@@ -63,6 +63,8 @@ pub struct SealOptions<'o> {
     pub shard_digits: Option<ShardDigits>,
     /// The reviewed plan that is carried out: its shards are cut alike, and links that it does not name stay.
     pub reviewed: Option<&'o PlanDocument>,
+    /// References that other sources than the storage named, and those of them that may well have no blob: segments.
+    pub sources: (Vec<FileRef>, Vec<FileRef>),
     /// Where spools go.
     pub spool_dir: &'o Path,
 }
@@ -173,10 +175,11 @@ pub async fn seal(
     space: &BlobSpace,
     options: SealOptions<'_>,
 ) -> Result<SealedMark, SealingError> {
-    let items = |files: fn(&MarkedRange) -> &Vec<FileRef>| -> u64 {
-        ranges.iter().flat_map(files).map(|file| file.items).sum()
-    };
-    let at_most = items(|range| &range.findings.references);
+    let of_ranges =
+        |files: fn(&MarkedRange) -> &Vec<FileRef>| ranges.iter().flat_map(files).cloned().collect::<Vec<_>>();
+    let (of_sources, sources_may_be_absent) = options.sources;
+    let reference_files = [of_ranges(|range| &range.findings.references), of_sources.clone()].concat();
+    let at_most = reference_files.iter().map(|file| file.items).sum();
     let digits = options
         .reviewed
         .map(|plan| plan.shard_digits)
@@ -184,27 +187,25 @@ pub async fn seal(
         .unwrap_or_else(|| ShardDigits::for_blobs(at_most));
 
     let mut references = Spool::new(options.spool_dir)?;
-    spool_segments(
-        state,
-        &ranges,
-        |range| &range.findings.references,
-        |digest: Digest| references.push(&digits.shard_of(&digest), &digest),
-    )
+    spool_segments(state, reference_files, |digest: Digest| {
+        references.push(&digits.shard_of(&digest), &digest)
+    })
     .await?;
     let mut may_be_absent = Spool::new(options.spool_dir)?;
-    spool_segments(
-        state,
-        &ranges,
-        |range| &range.findings.may_be_absent,
-        |digest: Digest| may_be_absent.push(&digits.shard_of(&digest), &digest),
-    )
+    let absent_files = [
+        of_ranges(|range| &range.findings.may_be_absent),
+        sources_may_be_absent.clone(),
+    ]
+    .concat();
+    spool_segments(state, absent_files, |digest: Digest| {
+        may_be_absent.push(&digits.shard_of(&digest), &digest)
+    })
     .await?;
     let frozen = frozen_repositories(state, &ranges).await?;
     let mut links = Spool::new(options.spool_dir)?;
     spool_segments(
         state,
-        &ranges,
-        |range| &range.findings.layer_links,
+        of_ranges(|range| &range.findings.layer_links),
         |link: LayerLink| {
             let shard = digits.shard_of(&link.digest);
             // R8: every blob that a manifest names has a layer link in its repository.
@@ -270,6 +271,8 @@ pub async fn seal(
         epoch: options.epoch.clone(),
         registry: registry.to_owned(),
         cutoff: options.cutoff,
+        source_references: of_sources,
+        source_may_be_absent: sources_may_be_absent,
         references: distinct,
         may_be_absent: absent,
         shard_digits: digits,
@@ -287,11 +290,9 @@ pub async fn seal(
 
 async fn spool_segments<R: Record>(
     state: &StateStore,
-    ranges: &[MarkedRange],
-    files: fn(&MarkedRange) -> &Vec<FileRef>,
+    files: Vec<FileRef>,
     mut push: impl FnMut(R) -> Result<(), SpoolError>,
 ) -> Result<(), SealingError> {
-    let files: Vec<FileRef> = ranges.iter().flat_map(files).cloned().collect();
     let mut segments = stream::iter(files)
         .map(|file| async move { read_segment::<R>(state, &file).await })
         .buffer_unordered(SEGMENTS_AT_ONCE);

@@ -15,7 +15,7 @@ use hardprune_common::state::{FileRef, StateStore};
 use hardprune_common::store::Store;
 use hardprune_common::store::filesystem::FilesystemStore;
 use hardprune_common::store::location::{Environment, OpenOptions, Settings, StorageLocation};
-use hardprune_common::task::{KeyRange, MarkRules};
+use hardprune_common::task::{KeyRange, MarkRules, MarkWork};
 use hardprune_coordinator::dispatch::Dispatcher;
 use hardprune_coordinator::mark;
 use hardprune_coordinator::metrics::CoordinatorMetrics;
@@ -113,6 +113,7 @@ fn rules(delete_untagged: bool, prune_broken: bool) -> MarkRules {
         purge_uploads_before: None,
         accept_untagged_repositories: true,
         reviewed: None,
+        cluster: None,
     }
 }
 
@@ -149,7 +150,11 @@ async fn mark(
         after: None,
         to: None,
     };
-    let ranges = mark::mark(&dispatcher, vec![everything], rules, &progress).await?;
+    let everything = MarkWork {
+        range: everything,
+        rules: rules.clone(),
+    };
+    let ranges = mark::mark(&dispatcher, vec![everything], &progress).await?;
     let space = survey_blob_space(&**registry).await?;
     let options = SealOptions {
         epoch: epoch.clone(),
@@ -158,6 +163,7 @@ async fn mark(
         seed: FilterSeed::of_number(1),
         shard_digits: None,
         reviewed: None,
+        sources: Default::default(),
         spool_dir: folder.path(),
     };
     let mark = seal(&state, registry.identity(), ranges, &space, options).await?;

@@ -2,6 +2,7 @@
 //! and as the program `hardprune-worker` for others.
 
 mod budget;
+mod cluster_says;
 pub mod context;
 mod decide;
 mod delete_blobs;
@@ -21,4 +22,5 @@ mod repository_keys;
 pub mod run_task;
 pub mod settle_batches;
 pub mod stores;
+pub mod trace_images;
 mod trace_live;

@@ -11,6 +11,7 @@ use hardprune_common::removal::{Removal, RemovalKind, RemovalReason};
 use hardprune_common::store::StoreError;
 use jiff::Timestamp;
 
+use crate::cluster_says::Verdict;
 use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
 use crate::read_links::LinkRead;
 use crate::repository_keys::{IndexEntry, RepositoryKeys, Upload};
@@ -112,10 +113,18 @@ impl RepositoryMarker {
         keys: RepositoryKeys,
         live: &Live,
         needed: &HashSet<Digest>,
+        verdict: Verdict<'_>,
         marks: &mut RepositoryMarks,
     ) {
-        if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
+        let gone_with = if matches!(verdict, Verdict::Unknown) && self.all_revisions_go(&keys, live, marks) {
+            Some(RemovalReason::NoImageStream)
+        } else if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
             marks.is_empty = true;
+            Some(RemovalReason::RepositoryEmpty)
+        } else {
+            None
+        };
+        if let Some(reason) = gone_with {
             for link in &keys.layer_links {
                 let entry = RepositoryEntry::LayerLink(link.digest);
                 self.propose(
@@ -123,7 +132,7 @@ impl RepositoryMarker {
                     link,
                     &entry,
                     RemovalKind::LayerLink,
-                    RemovalReason::RepositoryEmpty,
+                    reason,
                     marks,
                 );
             }
@@ -136,17 +145,17 @@ impl RepositoryMarker {
                         &entry.link,
                         &entry.entry(),
                         RemovalKind::TagIndexEntry,
-                        RemovalReason::RepositoryEmpty,
+                        reason,
                         marks,
                     );
                 }
             }
             for tag in &keys.tags {
                 let key = repository_key(&keys.name, &RepositoryEntry::TagCurrent { tag: tag.tag.clone() });
-                if self.is_reviewed(&key) {
-                    let (kind, reason) = (RemovalKind::TagCurrent, RemovalReason::RepositoryEmpty);
+                let is_old = tag.deletable && tag.last_modified < self.rules.cutoff;
+                if is_old && self.is_reviewed(&key) {
                     marks.removals.push(Removal {
-                        kind,
+                        kind: RemovalKind::TagCurrent,
                         key,
                         size: tag.size,
                         last_modified: Some(tag.last_modified),
@@ -177,16 +186,8 @@ impl RepositoryMarker {
             .iter()
             .filter(|removal| removal.kind == RemovalKind::UploadFile)
             .count();
-        let revisions_purged = marks
-            .removals
-            .iter()
-            .filter(|removal| removal.kind == RemovalKind::RevisionLink)
-            .count();
-        !marks.frozen
-            && live.manifests.is_empty()
-            && !marks.has_odd_links
+        self.all_revisions_go(keys, live, marks)
             && keys.unrecognized == 0
-            && revisions_purged == keys.revisions.len()
             && uploads_purged == keys.uploads.len()
             && keys
                 .layer_links
@@ -197,5 +198,14 @@ impl RepositoryMarker {
                 .index_entries
                 .iter()
                 .all(|entry| old(entry.link.deletable, entry.link.last_modified))
+    }
+
+    /// Whether no revision of a repository is left that could be served.
+    fn all_revisions_go(&self, keys: &RepositoryKeys, live: &Live, marks: &RepositoryMarks) -> bool {
+        let of_revisions = |removal: &&Removal| removal.kind == RemovalKind::RevisionLink;
+        !marks.frozen
+            && live.manifests.is_empty()
+            && !marks.has_odd_links
+            && marks.removals.iter().filter(of_revisions).count() == keys.revisions.len()
     }
 }

@@ -18,6 +18,7 @@ use hardprune_common::store::{StoreError, Wanted};
 use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, Task};
 use tokio::task::JoinSet;
 
+use crate::cluster_says::KnownRepositories;
 use crate::context::{TaskError, WorkerContext};
 use crate::mark_limits::MarkLimits;
 use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
@@ -38,6 +39,10 @@ pub(crate) async fn mark_range(
         Some(list) => Some(reviewed_keys(&context.state, list, work).await?),
         None => None,
     };
+    let cluster = match &work.rules.cluster {
+        Some(says) => Some(KnownRepositories::read(&context.state, says).await?),
+        None => None,
+    };
     let limits = context.mark_limits;
     let marker = Arc::new(RepositoryMarker {
         registry: Arc::clone(&context.registry),
@@ -45,6 +50,7 @@ pub(crate) async fn mark_range(
         links: LinkReader::new(Arc::clone(&context.registry)),
         rules: work.rules.clone(),
         reviewed,
+        cluster,
         reads_in_flight: context.reads_in_flight,
     });
     let mut writer = FindingsWriter::new(context.state.clone(), task, attempt);

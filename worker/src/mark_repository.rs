@@ -15,6 +15,7 @@ use hardprune_common::segment::LayerLink;
 use hardprune_common::store::{ListRange, Store, StoreError};
 use hardprune_common::task::MarkRules;
 
+use crate::cluster_says::{KnownRepositories, Verdict};
 use crate::read_links::{LinkRead, LinkReader};
 use crate::read_manifests::ManifestReader;
 use crate::repository_keys::{Link, RepositoryKeys};
@@ -51,6 +52,8 @@ pub(crate) struct RepositoryMarker {
     pub rules: MarkRules,
     /// Keys that a reviewed plan removes, where the run carries one out.
     pub reviewed: Option<HashSet<String>>,
+    /// What a cluster says, where it is asked.
+    pub cluster: Option<KnownRepositories>,
     pub reads_in_flight: usize,
 }
 
@@ -68,12 +71,21 @@ impl RepositoryMarker {
         // What the registry serves is what a link's content says, whatever its key.
         let mut served = self.examine_odd_links(&mut keys, &mut marks).await?;
         let revisions: HashSet<Digest> = keys.revisions.iter().map(|link| link.digest).collect();
-        let everything_is_live =
-            !self.rules.delete_untagged || self.tags_are_kept_elsewhere(&keys, &mut marks).await?;
+        let verdict = self.verdict(&keys.name);
+        let everything_is_live = match verdict {
+            Verdict::Storage => {
+                !self.rules.delete_untagged || self.tags_are_kept_elsewhere(&keys, &mut marks).await?
+            }
+            Verdict::Cluster(_) | Verdict::Unknown => false,
+        };
         if everything_is_live {
             served.extend(&revisions);
         } else {
-            served.extend(self.tagged(&keys, &revisions, &mut marks).await?);
+            served.extend(match verdict {
+                Verdict::Storage => self.tagged(&keys, &revisions, &mut marks).await?,
+                Verdict::Cluster(named) => revisions.intersection(named).copied().collect(),
+                Verdict::Unknown => HashSet::new(),
+            });
             served.extend(
                 keys.revisions
                     .iter()
@@ -85,13 +97,15 @@ impl RepositoryMarker {
             served.extend(&revisions);
         }
 
-        let may_be_missing = self.may_be_missing(&keys);
+        let may_be_missing = self.may_be_missing(&keys, verdict);
         let tracer = Tracer {
             repository: &keys.name,
             manifests: &self.manifests,
             reads_in_flight: self.reads_in_flight,
             revisions: &revisions,
             may_be_missing: &may_be_missing,
+            // Of a repository that goes as a whole nothing is live that others could describe.
+            looks_for_referrers: !(matches!(verdict, Verdict::Unknown) && served.is_empty()),
         };
         let live = tracer.trace(served).await?;
         marks.references.extend(&live.references);
@@ -110,7 +124,7 @@ impl RepositoryMarker {
         if marks.frozen {
             self.keep_all_links(&keys.name, &mut marks).await?;
         } else {
-            self.propose_dead_links(&keys, &live, &mut marks);
+            self.propose_dead_links(&keys, &live, verdict, &mut marks);
             self.propose_history(&keys, &mut marks).await?;
         }
         marks.may_be_absent.extend(&live.may_be_absent);
@@ -118,7 +132,7 @@ impl RepositoryMarker {
         let only_kept = marks.kept.iter().filter(|digest| !needed.contains(digest));
         marks.may_be_absent.extend(only_kept);
         self.propose_uploads(&keys, &mut marks);
-        self.hand_on_layer_links(keys, &live, &needed, &mut marks);
+        self.hand_on_layer_links(keys, &live, &needed, verdict, &mut marks);
         Ok(marks)
     }
 
@@ -268,13 +282,19 @@ impl RepositoryMarker {
         self.reviewed.as_ref().is_none_or(|keys| keys.contains(key))
     }
 
-    fn may_be_missing(&self, keys: &RepositoryKeys) -> HashSet<Digest> {
-        if !self.rules.prune_broken {
-            return HashSet::new();
-        }
+    /// Revisions whose manifest need not be there: of what a cluster does not name, nobody would miss it.
+    fn may_be_missing(&self, keys: &RepositoryKeys, verdict: Verdict<'_>) -> HashSet<Digest> {
+        let need_not_be_there = |digest: &Digest| {
+            self.rules.prune_broken
+                || match verdict {
+                    Verdict::Storage => false,
+                    Verdict::Cluster(named) => !named.contains(digest),
+                    Verdict::Unknown => true,
+                }
+        };
         keys.revisions
             .iter()
-            .filter(|link| self.may_die(&keys.name, link))
+            .filter(|link| need_not_be_there(&link.digest) && self.may_die(&keys.name, link))
             .map(|link| link.digest)
             .collect()
     }
@@ -311,19 +331,30 @@ impl RepositoryMarker {
         Ok(())
     }
 
-    fn propose_dead_links(&self, keys: &RepositoryKeys, live: &Live, marks: &mut RepositoryMarks) {
+    fn verdict(&self, repository: &str) -> Verdict<'_> {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(Verdict::Storage, |cluster| cluster.verdict(repository))
+    }
+
+    fn propose_dead_links(
+        &self,
+        keys: &RepositoryKeys,
+        live: &Live,
+        verdict: Verdict<'_>,
+        marks: &mut RepositoryMarks,
+    ) {
         let missing: HashSet<&Digest> = live.missing.iter().collect();
-        let reason_of = |digest: &Digest| {
-            if missing.contains(digest) {
-                Some(RemovalReason::ManifestMissing)
-            } else if self.rules.delete_untagged && !live.manifests.contains(digest) {
-                Some(RemovalReason::Untagged)
-            } else {
-                None
-            }
+        let reason_of = |digest: &Digest| match verdict {
+            _ if live.manifests.contains(digest) => None,
+            Verdict::Cluster(named) if !named.contains(digest) => Some(RemovalReason::NotInStream),
+            Verdict::Unknown => Some(RemovalReason::NoImageStream),
+            _ if missing.contains(digest) => Some(RemovalReason::ManifestMissing),
+            Verdict::Storage if self.rules.delete_untagged => Some(RemovalReason::Untagged),
+            Verdict::Storage | Verdict::Cluster(_) => None,
         };
-        // A manifest's index entries and signatures before its revision link.
-        for entry in &keys.index_entries {
+        // A manifest's index entries and signatures before its revision link. Where a cluster has the tags nobody looks at these.
+        let are_looked_at = matches!(verdict, Verdict::Storage);
+        for entry in keys.index_entries.iter().filter(|_| are_looked_at) {
             if let Some(reason) = reason_of(&entry.link.digest) {
                 let entry_of = entry.entry();
                 self.propose(

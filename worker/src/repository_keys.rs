@@ -303,4 +303,5 @@ pub(crate) fn judges_whole_repositories(rules: &MarkRules) -> bool {
         || rules.delete_empty_repositories
         || rules.purge_uploads_before.is_some()
         || rules.purge_tag_history_before.is_some()
+        || rules.cluster.is_some()
 }

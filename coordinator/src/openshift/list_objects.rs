@@ -1,6 +1,8 @@
 //! Lists the objects of a kind, in pages. A token that expires starts the list again; any other error ends it, and what was
 //! listed so far is not used.
 
+use std::marker::PhantomData;
+
 use kube::Client;
 use kube::api::ListParams;
 use kube::core::Request;
@@ -186,56 +188,104 @@ pub async fn list<T: DeserializeOwned>(
     kind: Kind,
     namespace: Option<&str>,
 ) -> Result<Listed<T>, ApiError> {
-    let path = kind.path(namespace);
-    for restarts in 0..=MOST_RESTARTS {
-        let limit = (restarts < MOST_RESTARTS).then_some(PAGE);
-        match pages(client, kind, &path, limit).await {
-            Err(error) if error.code() == Some(410) => {
-                warn!(
-                    kind = kind.plural,
-                    "a page of the list has expired; begins it again"
-                );
-            }
-            other => return other,
+    let mut pages = Pages::of(client, kind, namespace);
+    let mut listed = Listed::default();
+    while let Some(page) = pages.next().await? {
+        if page.is_first {
+            listed.items.clear();
         }
+        listed.items.extend(page.items);
+        listed.resource_version = page.resource_version;
     }
-    Err(ApiError::Unreadable {
-        what: path,
-        problem: "the list expires again and again".to_owned(),
-    })
+    debug!(kind = kind.plural, objects = listed.items.len(), "listed");
+    Ok(listed)
 }
 
-async fn pages<T: DeserializeOwned>(
-    client: &Client,
+/// A page of a list.
+#[derive(Debug)]
+pub struct PageOf<T> {
+    /// Its objects.
+    pub items: Vec<T>,
+    /// Of the whole list: since when a watch tells what changed.
+    pub resource_version: String,
+    /// Whether the list begins with it; what was listed before is listed once more then.
+    pub is_first: bool,
+}
+
+/// The pages of a list, one after another: for lists that need not fit into memory (R9).
+pub struct Pages<'c, T> {
+    client: &'c Client,
     kind: Kind,
-    path: &str,
-    limit: Option<u32>,
-) -> Result<Listed<T>, ApiError> {
-    let mut listed = Listed::default();
-    let mut token: Option<String> = None;
-    loop {
+    path: String,
+    /// Where the next page begins. `None`: the list begins with it.
+    token: Option<String>,
+    is_over: bool,
+    restarts: u32,
+    items: PhantomData<fn() -> T>,
+}
+
+impl<'c, T: DeserializeOwned> Pages<'c, T> {
+    /// Of all objects of a kind, or those of a namespace. Nothing is asked yet.
+    #[must_use]
+    pub fn of(client: &'c Client, kind: Kind, namespace: Option<&str>) -> Self {
+        Self {
+            client,
+            kind,
+            path: kind.path(namespace),
+            token: None,
+            is_over: false,
+            restarts: 0,
+            items: PhantomData,
+        }
+    }
+
+    /// The next page. `None`: that was all.
+    ///
+    /// # Errors
+    ///
+    /// A page that was refused, for another reason than that its token has expired, or that cannot be read.
+    pub async fn next(&mut self) -> Result<Option<PageOf<T>>, ApiError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        loop {
+            match self.page().await {
+                Err(error) if error.code() == Some(410) && self.restarts < MOST_RESTARTS => {
+                    warn!(
+                        kind = self.kind.plural,
+                        "a page of the list has expired; begins it again"
+                    );
+                    self.restarts += 1;
+                    self.token = None;
+                }
+                other => return other.map(Some),
+            }
+        }
+    }
+
+    async fn page(&mut self) -> Result<PageOf<T>, ApiError> {
         let parameters = ListParams {
-            limit,
-            continue_token: token.take(),
+            limit: (self.restarts < MOST_RESTARTS).then_some(PAGE),
+            continue_token: self.token.clone(),
             ..ListParams::default()
         };
-        let page: Page<T> = ask(client, Request::new(path).list(&parameters), path).await?;
+        let request = Request::new(&self.path).list(&parameters);
+        let page: Page<T> = ask(self.client, request, &self.path).await?;
         // A page that is no list of this kind is not a short one.
-        if page.kind != format!("{}List", kind.kind) {
+        if page.kind != format!("{}List", self.kind.kind) {
             return Err(ApiError::Unreadable {
-                what: path.to_owned(),
+                what: self.path.clone(),
                 problem: format!("it is a {}", crate::human::printable(&page.kind)),
             });
         }
-        listed.items.extend(page.items.unwrap_or_default());
-        if let Some(version) = page.metadata.resource_version {
-            listed.resource_version = version;
-        }
-        token = page.metadata.r#continue.filter(|token| !token.is_empty());
-        if token.is_none() {
-            debug!(kind = kind.plural, objects = listed.items.len(), "listed");
-            return Ok(listed);
-        }
+        let is_first = self.token.is_none();
+        self.token = page.metadata.r#continue.filter(|token| !token.is_empty());
+        self.is_over = self.token.is_none();
+        Ok(PageOf {
+            items: page.items.unwrap_or_default(),
+            resource_version: page.metadata.resource_version.unwrap_or_default(),
+            is_first,
+        })
     }
 }
 

@@ -102,15 +102,20 @@ impl Image {
     /// metadata.
     #[must_use]
     pub fn blobs(&self) -> Option<impl Iterator<Item = &str>> {
-        let config = match &self.docker_image_metadata {
-            _ if self.is_index() => None,
+        let is_known = self.is_index() || matches!(self.docker_image_metadata, ImageMetadata::Read { .. });
+        is_known.then(|| self.layers().chain(self.config()))
+    }
+
+    /// Its config, where it has one and that is known.
+    #[must_use]
+    pub fn config(&self) -> Option<&str> {
+        match &self.docker_image_metadata {
             ImageMetadata::Read { id, .. } => {
                 let has_config = WITH_CONFIG.contains(&self.docker_image_manifest_media_type.as_str());
                 Some(id.as_str()).filter(|id| has_config && !id.is_empty())
             }
-            ImageMetadata::Absent | ImageMetadata::Unreadable(_) => return None,
-        };
-        Some(self.layers().chain(config))
+            ImageMetadata::Absent | ImageMetadata::Unreadable(_) => None,
+        }
     }
 
     /// Its layers.

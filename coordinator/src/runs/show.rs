@@ -14,6 +14,7 @@ use crate::lock_registry::NobodyAtWork;
 use crate::open_stores::storage_of;
 use crate::planned::Planned;
 use crate::prune::{print_report, quoted};
+use crate::reference_source::SourceName;
 use crate::report::{Outcome, Report};
 use crate::run_record::{RunOptions, RunRecord};
 use crate::runs::places::{find_run, named, optional};
@@ -36,6 +37,7 @@ pub(super) async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
 fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
     // Destructured, so that a new option cannot be forgotten.
     let RunOptions {
+        references,
         keep_younger_than_seconds,
         delete_untagged,
         accept_untagged_repositories,
@@ -49,10 +51,14 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         accept_versioned,
         filter_seed: _,
         plan: _,
-    } = record.options;
+    } = &record.options;
     let mut command = format!("hardprune delete {}", quoted(storage_of(&record.registry)));
     if let Some(state) = state {
         command += &format!(" --state {}", quoted(state));
+    }
+    if *references != [SourceName::Storage] {
+        let names: Vec<String> = references.iter().map(ToString::to_string).collect();
+        command += &format!(" --references {}", names.join(","));
     }
     command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
     for (seconds, option) in [
@@ -75,11 +81,11 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         command += &format!(" {}", quoted(word));
     }
     for (is_on, flag) in [
-        (delete_untagged, "--delete-untagged"),
-        (accept_untagged_repositories, "--accept-untagged-repositories"),
-        (prune_broken, "--prune-broken"),
-        (delete_empty_repositories, "--delete-empty-repositories"),
-        (accept_versioned, "--accept-versioned"),
+        (*delete_untagged, "--delete-untagged"),
+        (*accept_untagged_repositories, "--accept-untagged-repositories"),
+        (*prune_broken, "--prune-broken"),
+        (*delete_empty_repositories, "--delete-empty-repositories"),
+        (*accept_versioned, "--accept-versioned"),
     ] {
         if is_on {
             command += &format!(" {flag}");
