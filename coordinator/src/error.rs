@@ -8,10 +8,10 @@ use hardprune_common::store::StoreError;
 use hardprune_worker::settle_batches::SettleError;
 
 use crate::descriptor_cache::ClearError;
-use crate::openshift::list_objects::ApiError;
 use crate::dispatch::DispatchError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::LockError;
+use crate::openshift::list_objects::ApiError;
 use crate::plan::PlanError;
 use crate::preflight::PreflightError;
 use crate::read_only::ReadOnlyError;

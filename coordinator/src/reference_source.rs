@@ -175,7 +175,11 @@ impl References {
             gathered.references.0.extend(said.references);
             gathered.references.1.extend(said.may_be_absent);
             gathered.problems.extend(said.problems);
-            for (work, revisions) in gathered.works.iter_mut().zip(said.revisions.into_iter().flatten()) {
+            for (work, revisions) in gathered
+                .works
+                .iter_mut()
+                .zip(said.revisions.into_iter().flatten())
+            {
                 work.rules.cluster = Some(ClusterSays {
                     revisions,
                     unknown_repositories_go: !self.has_storage,

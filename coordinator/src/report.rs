@@ -212,7 +212,12 @@ impl Report {
             outcome,
             read_only: read_only.how.as_str().to_owned(),
             read_only_by: read_only.by,
-            sources: record.options.references.iter().map(ToString::to_string).collect(),
+            sources: record
+                .options
+                .references
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             options: record.options.clone(),
             cutoff: None,
             started: record.started,

@@ -10,8 +10,8 @@ use hardprune_common::store::RequestCounts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::reference_source::SourceName;
 use crate::read_only::Basis;
+use crate::reference_source::SourceName;
 
 /// What a run is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,8 @@
     reason = "what a scenario shares is a test too, though it has no #[test] of its own"
 )]
 
+#[path = "openshift/hard_decides.rs"]
+mod hard_decides;
 #[path = "openshift/hard_recorded.rs"]
 mod hard_recorded;
 #[path = "openshift/hard_scene.rs"]

@@ -127,14 +127,7 @@ impl RepositoryMarker {
         if let Some(reason) = gone_with {
             for link in &keys.layer_links {
                 let entry = RepositoryEntry::LayerLink(link.digest);
-                self.propose(
-                    &keys,
-                    link,
-                    &entry,
-                    RemovalKind::LayerLink,
-                    reason,
-                    marks,
-                );
+                self.propose(&keys, link, &entry, RemovalKind::LayerLink, reason, marks);
             }
             let proposed: HashSet<String> =
                 marks.removals.iter().map(|removal| removal.key.clone()).collect();

@@ -143,7 +143,10 @@ compatibility: {schema1: {enabled: true}}
 #[test]
 fn openshift_is_refused() {
     let refused = |text: &str, variables: &[(&str, &str)]| {
-        parse_with(text, variables).unwrap().refuse_openshift().unwrap_err()
+        parse_with(text, variables)
+            .unwrap()
+            .refuse_openshift()
+            .unwrap_err()
     };
     parse_with(DEBIAN, &[]).unwrap().refuse_openshift().unwrap();
     let integrated = "\

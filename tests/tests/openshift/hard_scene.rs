@@ -68,18 +68,24 @@ impl HardScene {
         Ok(Self { api, scene, on })
     }
 
-    /// `check` or `delete` by what the cluster says, to its end.
-    pub fn run(&self, mode: &str, others: &[&str]) -> Result<Finished> {
+    /// The arguments of a `check` or `delete` by what the cluster says.
+    pub fn arguments(&self, mode: &str, others: &[&str]) -> Result<Vec<String>> {
         let name = self.scene.store_names().remove(0);
-        let fleet_state = path(self.scene.state())?.to_owned();
         let mut arguments = vec![mode, &name, "--references", "openshift", "--output", "json"];
         if mode == "delete" {
             arguments.push("--assume-read-only");
         }
         if self.on != On::Folder {
-            arguments.extend(["--state", &fleet_state]);
+            arguments.extend(["--state", path(self.scene.state())?]);
         }
         arguments.extend(others);
+        Ok(arguments.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, mode: &str, others: &[&str]) -> Result<Finished> {
+        let arguments = self.arguments(mode, others)?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.scene.program.run(&arguments)
     }
 

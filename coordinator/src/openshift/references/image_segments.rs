@@ -54,7 +54,10 @@ impl<'t> ImageSegments<'t> {
             }
         }
         // What the cluster keeps of an image may be less than its manifest says.
-        let traced = self.tracer.trace(names.iter().copied().collect::<HashSet<_>>()).await?;
+        let traced = self
+            .tracer
+            .trace(names.iter().copied().collect::<HashSet<_>>())
+            .await?;
         for digest in traced.references {
             self.references.push(digest).await?;
         }
@@ -74,7 +77,10 @@ impl<'t> ImageSegments<'t> {
                 repository: None,
                 digest: None,
                 kind: ProblemKind::ClusterObject,
-                message: format!("image {:?} names {text:?}, which is no digest", image.metadata.name),
+                message: format!(
+                    "image {:?} names {text:?}, which is no digest",
+                    image.metadata.name
+                ),
             });
         }
         parsed.ok()

@@ -54,7 +54,10 @@ impl<'r> StreamSegments<'r> {
             let mut kept = SegmentWriter::new(self.state.clone(), prefix);
             for file in writer.finish().await? {
                 for revision in read_segment::<ClusterRevision>(&self.state, &file).await? {
-                    if revision.manifest.is_none_or(|manifest| images.contains(&manifest)) {
+                    if revision
+                        .manifest
+                        .is_none_or(|manifest| images.contains(&manifest))
+                    {
                         kept.push(revision).await?;
                     }
                 }
@@ -88,11 +91,20 @@ mod tests {
             });
             after = to;
         }
-        for name in ["a", "a/b", "a/b/c", "ns", "ns/a", "ns/is", "ns/is-2", "ns/IS", "ns-1/x", "ns2", "z"] {
+        for name in [
+            "a", "a/b", "a/b/c", "ns", "ns/a", "ns/is", "ns/is-2", "ns/IS", "ns-1/x", "ns2", "z",
+        ] {
             let place = range_of(&ranges, name);
-            for end in ["_layers/sha256/0/link", "_manifests/tags/a/current/link", "_uploads/x"] {
+            for end in [
+                "_layers/sha256/0/link",
+                "_manifests/tags/a/current/link",
+                "_uploads/x",
+            ] {
                 let key = format!("{REPOSITORIES}{name}/{end}");
-                let listed: Vec<bool> = ranges.iter().map(|range| range.listing().contains(&key)).collect();
+                let listed: Vec<bool> = ranges
+                    .iter()
+                    .map(|range| range.listing().contains(&key))
+                    .collect();
                 assert!(listed[place], "{key} is not in range {place}: {listed:?}");
             }
         }
