@@ -6,6 +6,10 @@
 
 #[path = "openshift/images_changing.rs"]
 mod images_changing;
+#[path = "openshift/images_large.rs"]
+mod images_large;
+#[path = "openshift/images_properties.rs"]
+mod images_properties;
 #[path = "openshift/images_recorded.rs"]
 mod images_recorded;
 #[path = "openshift/images_scene.rs"]
