@@ -7,6 +7,7 @@ mod arguments;
 mod go_values;
 pub mod graph;
 pub mod image_reference;
+mod late;
 mod late_uses;
 mod limits;
 mod list_cluster;
@@ -28,6 +29,7 @@ pub use self::arguments::{ImagesArgs, ImagesCommand, usage_message};
 
 use self::arguments::{PruneArgs, RulesArgs};
 use self::graph::{Graph, GraphError};
+use self::late::Late;
 use self::list_cluster::list_cluster;
 use self::output::Output;
 use self::registry_client::{RegistryClient, Way};
@@ -96,7 +98,7 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
     let ages = asked.ages();
     let output = Output::default();
     let listed = list_cluster(&cluster.client, namespace.as_deref(), |line| output.problem(line)).await;
-    let lists = listed.map_err(|error| failed_list(&cluster, &error))?;
+    let (lists, versions) = listed.map_err(|error| failed_list(&cluster, &error))?;
     let mut registry = None;
     if args.confirm && args.prune_registry {
         let host = match args.registry_url.as_str() {
@@ -114,11 +116,18 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
         registry = Some(connected.map_err(Failure::said)?);
     }
     let graph = Graph::of(lists, &ages, rules.ignore_invalid_refs).map_err(|error| no_graph(&error))?;
+    let graph = Arc::new(graph);
+    let late = Late::new(Arc::clone(&graph), ages);
+    // A dry run deletes nothing that anything could still need.
+    let _watches = args
+        .confirm
+        .then(|| late.watch(&cluster.client, namespace.as_deref(), &versions));
     let run = Run {
         cluster,
         registry,
         namespace,
         graph,
+        late,
         rules: asked,
         ages,
         confirm: args.confirm,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use hardprune_coordinator::openshift::images::graph::{Graph, Lists};
 use hardprune_coordinator::openshift::images::plan_images::{plan_images, used_digests};
 use hardprune_coordinator::openshift::images::plan_stream::plan_stream;
-use hardprune_coordinator::openshift::images::rules::{Ages, Rules};
-use hardprune_coordinator::openshift::images::uses::Users;
+use hardprune_coordinator::openshift::images::rules::{Ages, Decider, Rules};
+use hardprune_coordinator::openshift::images::uses::{Users, Uses};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -300,11 +300,12 @@ proptest! {
         };
         let ages = Ages::at((!cluster.over_size_limit).then(|| times(CUTOFF)));
         let graph = Graph::of(cluster.lists(), &ages, false).unwrap();
+        let decider = Decider { graph: &graph, late: &Uses::default(), rules: &rules, ages: &ages };
         let left: Vec<_> = graph.streams.values().map(|stream| {
-            if !rules.over_size_limit && ages.is_younger(stream.metadata.creation_timestamp) {
+            if decider.is_young(stream.metadata.creation_timestamp) {
                 return stream.clone();
             }
-            plan_stream(&graph, &rules, &ages, stream, stream).unwrap().remaining(stream)
+            plan_stream(decider, stream, stream).unwrap().remaining(stream)
         }).collect();
         let used = used_digests(&graph, &left);
         let plans = plan_images(&graph, &used, &rules, &ages, true).unwrap();
