@@ -4,8 +4,12 @@
     reason = "what a scenario shares is a test too, though it has no #[test] of its own"
 )]
 
+#[path = "nats/security/certificates.rs"]
+mod certificates;
 #[path = "openshift/images_changing.rs"]
 mod images_changing;
+#[path = "openshift/images_connection.rs"]
+mod images_connection;
 #[path = "openshift/images_large.rs"]
 mod images_large;
 #[path = "openshift/images_properties.rs"]
