@@ -8,7 +8,6 @@ mod go_values;
 pub mod graph;
 pub mod image_reference;
 mod late;
-mod late_uses;
 mod limits;
 mod list_cluster;
 mod output;
@@ -62,6 +61,10 @@ pub async fn images(args: ImagesArgs) -> Result<ExitStatus, RunError> {
             }
             Ok(ExitStatus::Failed)
         }
+        Err(Failure::Refused { reason, message }) => {
+            eprintln!("Error from server ({reason}): {message}");
+            Ok(ExitStatus::Failed)
+        }
         Err(Failure::NoServer(server)) => {
             eprintln!(
                 "The connection to the server {server} was refused - did you specify the right host or port?"
@@ -75,6 +78,13 @@ pub async fn images(args: ImagesArgs) -> Result<ExitStatus, RunError> {
 enum Failure {
     /// What is told.
     Said(Vec<String>),
+    /// What the cluster says of a list.
+    Refused {
+        /// A word for it.
+        reason: String,
+        /// What it said.
+        message: String,
+    },
     /// Nobody listens where the cluster should be.
     NoServer(String),
     /// Standard output.
@@ -169,6 +179,10 @@ fn namespace(rules: &RulesArgs, cluster: &Cluster) -> Option<String> {
 fn failed_list(cluster: &Cluster, error: &ApiError) -> Failure {
     match error {
         ApiError::Unreachable => Failure::NoServer(cluster.server.clone()),
+        ApiError::Refused { reason, message, .. } if !reason.is_empty() => Failure::Refused {
+            reason: reason.clone(),
+            message: message.clone(),
+        },
         error => Failure::said(error),
     }
 }

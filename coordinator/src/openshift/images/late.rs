@@ -89,6 +89,24 @@ impl Late {
         Held(self.inner.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Takes note of a cluster that was listed again.
+    pub fn tell_all(&self, fresh: &Graph) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        for image in fresh.images.values() {
+            self.new_image(&mut inner, image.clone());
+        }
+        for stream in fresh.streams.values() {
+            self.new_items(&mut inner, stream);
+        }
+        self.new_uses(&mut inner, fresh.uses.clone());
+    }
+
+    /// All images and blobs that something new needs.
+    pub fn digests(&self) -> HashSet<String> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.digests.clone()
+    }
+
     /// Whether something that is new needs an image, or a blob.
     pub fn keeps(&self, digest: &str) -> bool {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
@@ -99,8 +117,11 @@ impl Late {
         let path = kind.path(namespace);
         let mut failures = 0;
         while failures < MOST_FAILURES {
-            match self.watch_once(client, kind, &path, &mut version).await {
-                Ok(()) => failures = 0,
+            match self
+                .watch_once(client, kind, &path, &mut version, &mut failures)
+                .await
+            {
+                Ok(()) => {}
                 // The role may not have it.
                 Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404 | 405) => {
                     debug!(kind = kind.plural, code = status.code, "cannot be watched");
@@ -118,6 +139,7 @@ impl Late {
                         }
                         Err(error) => debug!(kind = kind.plural, %error, "cannot be listed again"),
                     }
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
                     failures += 1;
@@ -142,11 +164,14 @@ impl Late {
         kind: Kind,
         path: &str,
         version: &mut String,
+        failures: &mut u32,
     ) -> Result<(), kube::Error> {
         let parameters = WatchParams::default().timeout(WATCH_SECONDS);
         let request = Request::new(path).watch(&parameters, version);
         let request = request.map_err(kube::Error::BuildRequest)?;
         let events = client.request_events::<Value>(request).await?;
+        // It is allowed, and there. That it ends after some silence is no failure.
+        *failures = 0;
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.try_next().await? {
             match event {
@@ -234,6 +259,15 @@ impl Late {
             }
             debug!(stream, digest, "is used now");
             self.need(inner, digest);
+            // The stream may name it as the child of an index only.
+            let listed = self.graph.streams.get(stream);
+            let tags = listed.into_iter().flat_map(|listed| &listed.status.tags);
+            for item in tags.flat_map(|tag| &tag.items) {
+                let image = self.graph.images.get(&item.image);
+                if image.is_some_and(|image| self.graph.descendants(image).contains(&digest)) {
+                    self.need(inner, &item.image);
+                }
+            }
         }
         inner.uses.merge(uses);
     }

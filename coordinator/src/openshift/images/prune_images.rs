@@ -26,8 +26,10 @@ pub(super) async fn prune_images(run: &Run, left: &BTreeMap<String, ImageStream>
     let mut used = used_digests(graph, left.values());
     if let Some(fresh) = now {
         used.extend(used_digests(fresh, fresh.streams.values()));
-        used.extend(super::late_uses::late_uses(&run.graph, fresh));
+        run.late.tell_all(fresh);
     }
+    let late = run.late.digests();
+    used.extend(late.iter().map(String::as_str));
     let plans = match plan_images(graph, &used, &run.rules, &run.ages, run.prune_registry) {
         Ok(plans) => plans,
         Err(problem) => return vec![problem.to_string()],
