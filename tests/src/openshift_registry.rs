@@ -2,6 +2,7 @@
 //! (`tests/fixtures/openshift`). Debian's registry has no `/admin/blobs`.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -17,7 +18,14 @@ use crate::scripted_http::{Asked, Reply, ScriptedHttp};
 pub struct RegistryFault {
     method: String,
     path: Regex,
-    reply: Reply,
+    effect: Effect,
+}
+
+#[derive(Debug)]
+enum Effect {
+    Reply(Reply),
+    /// Answers when something comes, or cannot come any longer.
+    Wait(Mutex<Receiver<()>>),
 }
 
 impl RegistryFault {
@@ -28,10 +36,24 @@ impl RegistryFault {
     /// An expression that cannot be read.
     #[must_use]
     pub fn on(method: &str, path: &str, reply: Reply) -> Self {
+        Self::of(method, path, Effect::Reply(reply))
+    }
+
+    /// Holds such requests, one by one, until the other end sends something or is dropped; then answers as ever.
+    ///
+    /// # Panics
+    ///
+    /// An expression that cannot be read.
+    #[must_use]
+    pub fn hold(method: &str, path: &str, until: Receiver<()>) -> Self {
+        Self::of(method, path, Effect::Wait(Mutex::new(until)))
+    }
+
+    fn of(method: &str, path: &str, effect: Effect) -> Self {
         Self {
             method: method.to_owned(),
             path: Regex::new(path).expect("a test writes an expression that can be read"),
-            reply,
+            effect,
         }
     }
 }
@@ -61,7 +83,10 @@ impl OpenshiftRegistry {
                 .iter()
                 .filter(|fault| fault.method == asked.method && fault.path.is_match(path));
             if let Some(fault) = met.next() {
-                return fault.reply.clone();
+                match &fault.effect {
+                    Effect::Reply(reply) => return reply.clone(),
+                    Effect::Wait(until) => drop(until.lock().unwrap_or_else(PoisonError::into_inner).recv()),
+                }
             }
             if !knows(asked, cluster.token()) {
                 return Reply::new(401, &[], "");

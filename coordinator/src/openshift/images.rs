@@ -7,7 +7,7 @@ mod arguments;
 mod go_values;
 pub mod graph;
 pub mod image_reference;
-mod late_uses;
+mod late;
 mod limits;
 mod list_cluster;
 mod output;
@@ -28,6 +28,7 @@ pub use self::arguments::{ImagesArgs, ImagesCommand, usage_message};
 
 use self::arguments::{PruneArgs, RulesArgs};
 use self::graph::{Graph, GraphError};
+use self::late::Late;
 use self::list_cluster::list_cluster;
 use self::output::Output;
 use self::registry_client::{RegistryClient, Way};
@@ -60,6 +61,10 @@ pub async fn images(args: ImagesArgs) -> Result<ExitStatus, RunError> {
             }
             Ok(ExitStatus::Failed)
         }
+        Err(Failure::Refused { reason, message }) => {
+            eprintln!("Error from server ({reason}): {message}");
+            Ok(ExitStatus::Failed)
+        }
         Err(Failure::NoServer(server)) => {
             eprintln!(
                 "The connection to the server {server} was refused - did you specify the right host or port?"
@@ -73,6 +78,13 @@ pub async fn images(args: ImagesArgs) -> Result<ExitStatus, RunError> {
 enum Failure {
     /// What is told.
     Said(Vec<String>),
+    /// What the cluster says of a list.
+    Refused {
+        /// A word for it.
+        reason: String,
+        /// What it said.
+        message: String,
+    },
     /// Nobody listens where the cluster should be.
     NoServer(String),
     /// Standard output.
@@ -96,7 +108,7 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
     let ages = asked.ages();
     let output = Output::default();
     let listed = list_cluster(&cluster.client, namespace.as_deref(), |line| output.problem(line)).await;
-    let lists = listed.map_err(|error| failed_list(&cluster, &error))?;
+    let (lists, versions) = listed.map_err(|error| failed_list(&cluster, &error))?;
     let mut registry = None;
     if args.confirm && args.prune_registry {
         let host = match args.registry_url.as_str() {
@@ -114,11 +126,18 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
         registry = Some(connected.map_err(Failure::said)?);
     }
     let graph = Graph::of(lists, &ages, rules.ignore_invalid_refs).map_err(|error| no_graph(&error))?;
+    let graph = Arc::new(graph);
+    let late = Late::new(Arc::clone(&graph), ages);
+    // A dry run deletes nothing that anything could still need.
+    let _watches = args
+        .confirm
+        .then(|| late.watch(&cluster.client, namespace.as_deref(), &versions));
     let run = Run {
         cluster,
         registry,
         namespace,
         graph,
+        late,
         rules: asked,
         ages,
         confirm: args.confirm,
@@ -160,6 +179,10 @@ fn namespace(rules: &RulesArgs, cluster: &Cluster) -> Option<String> {
 fn failed_list(cluster: &Cluster, error: &ApiError) -> Failure {
     match error {
         ApiError::Unreachable => Failure::NoServer(cluster.server.clone()),
+        ApiError::Refused { reason, message, .. } if !reason.is_empty() => Failure::Refused {
+            reason: reason.clone(),
+            message: message.clone(),
+        },
         error => Failure::said(error),
     }
 }

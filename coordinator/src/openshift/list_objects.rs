@@ -108,6 +108,8 @@ pub enum ApiError {
     Refused {
         /// The HTTP status.
         code: u16,
+        /// Its word for that: `Forbidden`, …
+        reason: String,
         /// What it said.
         message: String,
     },
@@ -148,6 +150,7 @@ impl ApiError {
         if let kube::Error::Api(status) = error {
             return Self::Refused {
                 code: status.code,
+                reason: crate::human::printable(&status.reason),
                 message: crate::human::printable(&status.message),
             };
         }

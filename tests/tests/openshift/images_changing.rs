@@ -1,8 +1,13 @@
 //! A cluster that changes, or refuses, while `hardprune images` runs on it.
 
-use anyhow::Result;
+use std::io::{BufRead, BufReader};
+use std::sync::mpsc;
+
+use anyhow::{Context, Result, ensure};
 use hardprune_tests::kubernetes_api::{Effect, Fault};
 use hardprune_tests::openshift_fixtures::Case;
+use hardprune_tests::openshift_registry::RegistryFault;
+use hardprune_tests::program::{Finished, Hardprune};
 use serde_json::{Value, json};
 
 use crate::images_scene::Scene;
@@ -171,6 +176,28 @@ fn an_image_that_a_pod_begins_to_use_meanwhile_stays() -> Result<()> {
     Ok(())
 }
 
+/// The stream has lost the index by which it named the child.
+#[test]
+fn a_child_that_a_pod_begins_to_use_meanwhile_keeps_its_index() -> Result<()> {
+    let scene = Scene::of(&Case::load("multiarch")?, Vec::new())?;
+    let index = "sha256:069461e5663b2acf52f00253df72425716edeb456c61da659aa57ce452b136b8";
+    let child = "sha256:1e88d5d73c8f7637c6dbf6ac46c21dceb19573ad88ba5884dea28be2d8409fd6";
+    let late = pod(&scene, &format!("ns/multi@{child}"));
+    scene.api.fault(Fault::on(
+        "PUT",
+        "imagestreams/multi/status$",
+        Effect::Put(vec![late]),
+    ));
+    let finished = scene.prune(&["--keep-tag-revisions=1"])?;
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(!scene.tagged("ns/multi")?["latest"].contains(&index.to_owned()));
+    for digest in [index, child] {
+        assert!(scene.object(&format!("Image/{digest}")).is_ok(), "{finished:?}");
+        assert!(scene.has_blob(digest), "{finished:?}");
+    }
+    Ok(())
+}
+
 /// It shares a layer with an image that goes.
 #[test]
 fn the_blobs_of_an_image_that_is_pushed_meanwhile_stay() -> Result<()> {
@@ -277,7 +304,7 @@ fn lists_that_may_be_missing_and_lists_that_may_not() -> Result<()> {
         let finished = scene.prune(&[])?;
         assert_eq!(finished.status, 1, "{kind}: {finished:?}");
         assert!(
-            finished.stderr.contains("error: you may not"),
+            finished.stderr.contains("): you may not\n"),
             "{kind}: {finished:?}"
         );
         assert_eq!(scene.api.objects(), objects);
@@ -349,6 +376,85 @@ fn the_registry_is_found_by_the_youngest_image() -> Result<()> {
         "{finished:?}"
     );
     assert!(!scene.has_blob(DOOMED));
+    Ok(())
+}
+
+/// Prunes, and while the registry holds the request in whose path this is found a pod begins to use an image.
+fn pod_comes_while(path: &str, image: &str) -> Result<(Scene, Finished)> {
+    let (release, until) = mpsc::channel();
+    let held = RegistryFault::hold("DELETE", path, until);
+    let scene = Scene::of(&Case::load("registry-faults")?, vec![held])?;
+    let config = scene.api.kubeconfig(scene.home.path())?;
+    let registry = format!("--registry-url=http://{}", scene.registry.host());
+    let arguments = [
+        "images",
+        "-vv",
+        "--keep-tag-revisions=1",
+        "--num-workers=1",
+        "--confirm",
+        &registry,
+    ];
+    let mut child = Hardprune::new()?.with("KUBECONFIG", &config).start(&arguments)?;
+    let mut lines = BufReader::new(child.stderr.take().context("its errors")?).lines();
+    // It asks for the watch before it deletes anything, and the registry answers nothing yet.
+    while !scene
+        .registry
+        .asked()
+        .iter()
+        .any(|asked| asked.method == "DELETE" && asked.path.contains(path))
+    {
+        ensure!(child.try_wait()?.is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    scene.api.put(pod(&scene, image))?;
+    let told = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("is used now"));
+    ensure!(told, "it was not told of the pod");
+    drop(release);
+    // So that it never waits for somebody to read.
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    let mut finished = Finished::of(&child.wait_with_output()?)?;
+    finished.stderr = rest.join().map_err(|_| anyhow::anyhow!("no errors"))?.join("\n");
+    Ok((scene, finished))
+}
+
+#[test]
+fn what_a_pod_begins_to_use_stays_in_its_stream() -> Result<()> {
+    let image = Scene::of(&Case::load("registry-faults")?, Vec::new())?.tagged("ns/js")?["latest"][1].clone();
+    let (scene, finished) = pod_comes_while("/v2/ns/is/", &format!("ns/js@{image}"))?;
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(scene.tagged("ns/js")?["latest"].contains(&image), "{finished:?}");
+    assert!(scene.object(&format!("Image/{image}")).is_ok(), "{finished:?}");
+    Ok(())
+}
+
+/// After everything was listed for the second time.
+#[test]
+fn what_a_pod_begins_to_use_while_images_go_stays() -> Result<()> {
+    let tagged = Scene::of(&Case::load("registry-faults")?, Vec::new())?.tagged("ns/is")?;
+    let last = tagged["latest"][1..].iter().max().context("images")?.clone();
+    let (scene, finished) = pod_comes_while("/admin/blobs/", &format!("ns/is@{last}"))?;
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(!scene.tagged("ns/is")?["latest"].contains(&last), "{finished:?}");
+    assert!(scene.object(&format!("Image/{last}")).is_ok(), "{finished:?}");
+    assert!(scene.has_blob(&last), "{finished:?}");
+    Ok(())
+}
+
+#[test]
+fn who_may_not_watch_may_prune() -> Result<()> {
+    let scene = Scene::history()?;
+    scene
+        .api
+        .fault(Fault::on("GET", "watch=", refused("you may not", 403)));
+    let finished = scene.prune(&[])?;
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(
+        finished.stdout.contains("deleted 3 image object(s)"),
+        "{finished:?}"
+    );
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Lists everything that the graph is made of, in the order of `oc adm prune images`: images at the end, so that none is missing
 //! that a stream names.
 
+use std::collections::HashMap;
+
 use kube::Client;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +24,9 @@ enum Otherwise {
     MayBeForbidden,
 }
 
+/// Since when a watch tells what changed, by kind.
+pub type Versions = HashMap<Kind, String>;
+
 /// Lists everything. `notice` is told of kinds that cannot be listed where that ends nothing.
 ///
 /// # Errors
@@ -31,21 +36,22 @@ pub async fn list_cluster(
     client: &Client,
     namespace: Option<&str>,
     notice: impl Fn(&str),
-) -> Result<Lists, ApiError> {
+) -> Result<(Lists, Versions), ApiError> {
     use Otherwise::{Fail, MayBeForbidden, MayBeUnknown};
+    let mut versions = Versions::new();
     let from = From {
         client,
         namespace,
         notice: &notice,
     };
     let mut users = Users {
-        pods: from.list(PODS, Fail).await?,
+        pods: from.list(PODS, Fail, &mut versions).await?,
         ..Users::default()
     };
-    let controllers = from.list(REPLICATION_CONTROLLERS, Fail).await?;
+    let controllers = from.list(REPLICATION_CONTROLLERS, Fail, &mut versions).await?;
     users.workloads.push(("replicationcontroller", controllers));
-    let configs = from.list(BUILD_CONFIGS, MayBeUnknown).await?;
-    let builds = from.list(BUILDS, MayBeUnknown).await?;
+    let configs = from.list(BUILD_CONFIGS, MayBeUnknown, &mut versions).await?;
+    let builds = from.list(BUILDS, MayBeUnknown, &mut versions).await?;
     users.builds.extend([("build", builds), ("buildconfig", configs)]);
     for (name, kind, otherwise) in [
         ("daemonset", DAEMON_SETS, MayBeForbidden),
@@ -55,23 +61,23 @@ pub async fn list_cluster(
         ("statefulset", STATEFUL_SETS, Fail),
         ("job", JOBS, Fail),
     ] {
-        let workloads = from.list(kind, otherwise).await?;
+        let workloads = from.list(kind, otherwise, &mut versions).await?;
         users.workloads.push((name, workloads));
     }
-    users.cron_jobs = from.list(CRON_JOBS, Fail).await?;
-    let limit_ranges = from.list(LIMIT_RANGES, Fail).await?;
-    let streams = from.list(IMAGE_STREAMS, Fail).await?;
+    users.cron_jobs = from.list(CRON_JOBS, Fail, &mut versions).await?;
+    let limit_ranges = from.list(LIMIT_RANGES, Fail, &mut versions).await?;
+    let streams = from.list(IMAGE_STREAMS, Fail, &mut versions).await?;
     let everywhere = From {
         namespace: None,
         ..from
     };
     let lists = Lists {
         streams,
-        images: everywhere.list(IMAGES, Fail).await?,
+        images: everywhere.list(IMAGES, Fail, &mut versions).await?,
         users,
         limit_ranges,
     };
-    Ok(lists)
+    Ok((lists, versions))
 }
 
 struct From<'a, N> {
@@ -81,9 +87,17 @@ struct From<'a, N> {
 }
 
 impl<N: Fn(&str)> From<'_, N> {
-    async fn list<T: DeserializeOwned>(&self, kind: Kind, otherwise: Otherwise) -> Result<Vec<T>, ApiError> {
+    async fn list<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        otherwise: Otherwise,
+        versions: &mut Versions,
+    ) -> Result<Vec<T>, ApiError> {
         match list_objects::list(self.client, kind, self.namespace).await {
-            Ok(listed) => Ok(listed.items),
+            Ok(listed) => {
+                versions.insert(kind, listed.resource_version);
+                Ok(listed.items)
+            }
             Err(error) if error.code() == Some(404) && otherwise == Otherwise::MayBeUnknown => Ok(Vec::new()),
             Err(error) if error.code() == Some(403) && otherwise == Otherwise::MayBeForbidden => {
                 let plural = kind.plural;

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::Graph;
-use super::rules::{Ages, Place, Rules, Verdict, decide};
+use super::rules::{Decider, Place, Verdict};
 use crate::openshift::objects::{ImageStream, TagItem};
 
 /// What goes from a stream.
@@ -33,12 +32,11 @@ pub struct NoMetadata {
 ///
 /// An image without metadata.
 pub fn plan_stream(
-    graph: &Graph,
-    rules: &Rules,
-    ages: &Ages,
+    decider: Decider<'_>,
     stream: &ImageStream,
     listed: &ImageStream,
 ) -> Result<StreamPlan, NoMetadata> {
+    let graph = decider.graph;
     let mut blobs: HashMap<&str, usize> = HashMap::new();
     let mut manifests: HashMap<&str, usize> = HashMap::new();
     for tag in &stream.status.tags {
@@ -68,7 +66,7 @@ pub fn plan_stream(
                 item,
             };
             // R1: its image may have come after the images were listed.
-            if !was_listed(item) || matches!(decide(graph, rules, ages, place), Verdict::Keep(_)) {
+            if !was_listed(item) || matches!(decider.decide(place), Verdict::Keep(_)) {
                 continue;
             }
             removed.push(position);

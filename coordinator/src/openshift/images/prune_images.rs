@@ -26,8 +26,10 @@ pub(super) async fn prune_images(run: &Run, left: &BTreeMap<String, ImageStream>
     let mut used = used_digests(graph, left.values());
     if let Some(fresh) = now {
         used.extend(used_digests(fresh, fresh.streams.values()));
-        used.extend(super::late_uses::late_uses(&run.graph, fresh));
+        run.late.tell_all(fresh);
     }
+    let late = run.late.digests();
+    used.extend(late.iter().map(String::as_str));
     let plans = match plan_images(graph, &used, &run.rules, &run.ages, run.prune_registry) {
         Ok(plans) => plans,
         Err(problem) => return vec![problem.to_string()],
@@ -63,7 +65,7 @@ async fn prune_image(
     let name = &plan.name;
     let mut figures = Figures::default();
     let mut failures = 0;
-    for blob in &plan.blobs {
+    for blob in plan.blobs.iter().filter(|blob| !run.late.keeps(blob)) {
         run.output.line(&format!("Deleting blob {blob}"));
         match run.registry_does(|registry| registry.delete_blob(blob)).await {
             Ok(deleted) => {
@@ -80,6 +82,9 @@ async fn prune_image(
                 problems.push(format!("failed to delete {what} {blob}: {error}"));
             }
         }
+    }
+    if run.late.keeps(name) {
+        return figures;
     }
     // If nothing went, the registry is in trouble: then the next run finds the image again.
     if figures.blobs == 0 && failures > 0 {

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::output::Figures;
 use super::plan_stream::{StreamPlan, plan_stream};
 use super::run::Run;
+use super::uses::Uses;
 use crate::openshift::list_objects::{self, ApiError, IMAGE_STREAMS};
 use crate::openshift::objects::ImageStream;
 
@@ -28,7 +29,7 @@ pub(super) struct AfterStreams {
 
 /// Prunes all streams.
 pub(super) async fn prune_streams(run: &Run) -> AfterStreams {
-    let done = stream::iter(&run.graph.streams)
+    let done = stream::iter(run.graph.streams.iter())
         .map(|(key, listed)| async move {
             let mut problems = Vec::new();
             let left = prune_stream(run, key, listed, &mut problems).await;
@@ -57,7 +58,10 @@ async fn prune_stream(
     listed: &ImageStream,
     problems: &mut Vec<String>,
 ) -> Option<ImageStream> {
-    if !run.rules.over_size_limit && run.ages.is_younger(listed.metadata.creation_timestamp) {
+    if run
+        .decider(&Uses::default())
+        .is_young(listed.metadata.creation_timestamp)
+    {
         debug!(stream = key, "is young: keeps all of its images");
         return Some(listed.clone());
     }
@@ -72,7 +76,12 @@ async fn prune_stream(
                 return Some(listed.clone());
             }
         };
-        let plan = match plan_stream(&run.graph, &run.rules, &run.ages, &fresh, listed) {
+        // Held for as long as it takes to decide.
+        let planned = {
+            let late = run.late.uses();
+            plan_stream(run.decider(&late), &fresh, listed)
+        };
+        let plan = match planned {
             Ok(plan) => plan,
             Err(problem) => {
                 warn!(stream = key, %problem, "nothing of the stream goes");

@@ -264,6 +264,11 @@ fn described(error: &reqwest::Error, url: &str) -> String {
     });
     let host = host.unwrap_or_default();
     let known = [
+        // An authority of the same name with another key, as after a renewal.
+        (
+            "BadSignature",
+            "x509: certificate signed by unknown authority".to_owned(),
+        ),
         (
             "UnknownIssuer",
             "x509: certificate signed by unknown authority".to_owned(),
@@ -285,6 +290,7 @@ fn described(error: &reqwest::Error, url: &str) -> String {
             "Connection refused",
             format!("dial tcp {host}: connect: connection refused"),
         ),
+        ("tls handshake eof", "EOF".to_owned()),
         ("connection closed before message completed", "EOF".to_owned()),
         (
             "failed to lookup address",

@@ -4,7 +4,7 @@ use hardprune_common::clock;
 use jiff::{SignedDuration, Timestamp};
 
 use super::graph::Graph;
-use super::uses::Referrer;
+use super::uses::{Referrer, Uses};
 use crate::openshift::objects::{ImageMetadata, TagItem};
 
 /// What the user asked for.
@@ -104,53 +104,80 @@ pub enum Keep<'a> {
     ChildUsed(&'a str, Vec<&'a Referrer>),
 }
 
-/// Decides. The order of the questions is that of `oc adm prune images`.
-#[must_use]
-pub fn decide<'a>(graph: &'a Graph, rules: &Rules, ages: &Ages, place: Place<'_>) -> Verdict<'a> {
-    let Place {
-        namespace,
-        stream,
-        tag,
-        position,
-        item,
-    } = place;
-    if !rules.over_size_limit && ages.is_younger(item.created) {
-        return Verdict::Keep(Keep::Young);
+/// Everything that decides.
+#[derive(Clone, Copy)]
+pub struct Decider<'a> {
+    /// What was listed.
+    pub graph: &'a Graph,
+    /// What is used since then.
+    pub late: &'a Uses,
+    /// What is asked for.
+    pub rules: &'a Rules,
+    /// Which times are young.
+    pub ages: &'a Ages,
+}
+
+impl<'a> Decider<'a> {
+    /// Whether a time counts as young. With `--prune-over-size-limit` none does.
+    #[must_use]
+    pub fn is_young(&self, time: Option<Timestamp>) -> bool {
+        !self.rules.over_size_limit && self.ages.is_younger(time)
     }
-    if position == 0 {
-        let users = graph.uses.of_tag(namespace, stream, tag);
-        if !users.is_empty() {
-            return Verdict::Keep(Keep::TagUsed(users));
+
+    /// Decides about a revision. The order of the questions is that of `oc adm prune images`.
+    #[must_use]
+    pub fn decide(&self, place: Place<'_>) -> Verdict<'a> {
+        let Place {
+            namespace,
+            stream,
+            tag,
+            position,
+            item,
+        } = place;
+        if self.is_young(item.created) {
+            return Verdict::Keep(Keep::Young);
         }
-    }
-    let Some(image) = graph.images.get(&item.image) else {
-        return Verdict::ImageMissing;
-    };
-    let cause = if rules.over_size_limit {
-        let size = match &image.docker_image_metadata {
-            ImageMetadata::Read { size, .. } => *size,
-            _ => return Verdict::Keep(Keep::WithinLimit),
+        if position == 0 {
+            let users = self.users(|uses| uses.of_tag(namespace, stream, tag));
+            if !users.is_empty() {
+                return Verdict::Keep(Keep::TagUsed(users));
+            }
+        }
+        let Some(image) = self.graph.images.get(&item.image) else {
+            return Verdict::ImageMissing;
         };
-        if !graph.limits.exceeds(namespace, size) {
-            return Verdict::Keep(Keep::WithinLimit);
-        }
-        Verdict::OverSizeLimit
-    } else {
-        if position < rules.keep_tag_revisions {
-            return Verdict::Keep(Keep::Revision);
-        }
-        Verdict::Unneeded
-    };
-    let users = graph.uses.of_image(namespace, stream, &item.image);
-    if !users.is_empty() {
-        return Verdict::Keep(Keep::ImageUsed(users));
-    }
-    // R1: a pod that names a child needs the index that the stream names it by. `oc` does not see this.
-    for child in graph.descendants(image) {
-        let users = graph.uses.of_image(namespace, stream, child);
+        let cause = if self.rules.over_size_limit {
+            let size = match &image.docker_image_metadata {
+                ImageMetadata::Read { size, .. } => *size,
+                _ => return Verdict::Keep(Keep::WithinLimit),
+            };
+            if !self.graph.limits.exceeds(namespace, size) {
+                return Verdict::Keep(Keep::WithinLimit);
+            }
+            Verdict::OverSizeLimit
+        } else {
+            if position < self.rules.keep_tag_revisions {
+                return Verdict::Keep(Keep::Revision);
+            }
+            Verdict::Unneeded
+        };
+        let users = self.users(|uses| uses.of_image(namespace, stream, &item.image));
         if !users.is_empty() {
-            return Verdict::Keep(Keep::ChildUsed(child, users));
+            return Verdict::Keep(Keep::ImageUsed(users));
         }
+        // R1: a pod that names a child needs the index that the stream names it by. `oc` does not see this.
+        for child in self.graph.descendants(image) {
+            let users = self.users(|uses| uses.of_image(namespace, stream, child));
+            if !users.is_empty() {
+                return Verdict::Keep(Keep::ChildUsed(child, users));
+            }
+        }
+        cause
     }
-    cause
+
+    fn users(&self, of: impl Fn(&'a Uses) -> Vec<&'a Referrer>) -> Vec<&'a Referrer> {
+        let mut users = of(&self.graph.uses);
+        users.extend(of(self.late));
+        users
+    }
 }

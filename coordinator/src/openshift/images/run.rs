@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::graph::{Graph, GraphError};
+use super::late::Late;
 use super::list_cluster::list_cluster;
 use super::output::Output;
 use super::registry_client::{Deleted, RegistryClient};
-use super::rules::{Ages, Rules};
+use super::rules::{Ages, Decider, Rules};
+use super::uses::Uses;
 use crate::openshift::cluster::Cluster;
 
 /// A run, once everything is listed and the registry answers.
@@ -15,7 +17,8 @@ pub(super) struct Run {
     /// `None` where nothing is asked of it.
     pub registry: Option<RegistryClient>,
     pub namespace: Option<String>,
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
+    pub late: Arc<Late>,
     pub rules: Rules,
     pub ages: Ages,
     pub confirm: bool,
@@ -26,6 +29,16 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// What decides, with what is used since the lists.
+    pub fn decider<'a>(&'a self, late: &'a Uses) -> Decider<'a> {
+        Decider {
+            graph: &self.graph,
+            late,
+            rules: &self.rules,
+            ages: &self.ages,
+        }
+    }
+
     /// Asks the registry, or in a dry run nobody.
     pub async fn registry_does<'a, F>(
         &'a self,
@@ -50,7 +63,7 @@ impl Run {
             return Ok(None);
         }
         let listed = list_cluster(&self.cluster.client, self.namespace.as_deref(), |_| ()).await;
-        let lists = listed.map_err(|error| format!("no image was deleted: {error}"))?;
+        let (lists, _) = listed.map_err(|error| format!("no image was deleted: {error}"))?;
         let graph = Graph::of(lists, &self.ages, self.ignore_invalid_refs);
         let graph = graph.map_err(|error| match error {
             GraphError::Metadata(problem) => format!("no image was deleted: {problem}"),

@@ -1,6 +1,7 @@
 //! Which tags and which images are used, and by what: the part of the graph that does not come from image streams.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use super::image_reference;
@@ -163,6 +164,54 @@ impl Uses {
     #[must_use]
     pub fn of_image(&self, namespace: &str, stream: &str, digest: &str) -> Vec<&Referrer> {
         self.named(self.images.get(&format!("{namespace}/{stream}@{digest}")))
+    }
+
+    /// Whether anything uses a tag of `namespace/stream`.
+    #[must_use]
+    pub fn uses_tag(&self, stream: &str, tag: &str) -> bool {
+        self.tags.contains_key(&format!("{stream}:{tag}"))
+    }
+
+    /// Whether anything uses an image of `namespace/stream` by its digest.
+    #[must_use]
+    pub fn uses_image(&self, stream: &str, digest: &str) -> bool {
+        self.images.contains_key(&format!("{stream}@{digest}"))
+    }
+
+    /// The tags that are used: `namespace/stream`, and the tag.
+    pub fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tags.keys().filter_map(|key| key.split_once(':'))
+    }
+
+    /// The images that are used by digest: `namespace/stream`, and the digest.
+    pub fn images(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.images.keys().filter_map(|key| key.split_once('@'))
+    }
+
+    /// Adds what was not used before. Of what was, it is enough to know one that uses it.
+    pub fn merge(&mut self, other: Self) {
+        let Self {
+            referrers,
+            tags,
+            images,
+        } = other;
+        let mut own = |indexes: Vec<usize>| -> Vec<usize> {
+            let own = indexes.into_iter().map(|index| {
+                self.referrers.push(referrers[index].clone());
+                self.referrers.len() - 1
+            });
+            own.collect()
+        };
+        for (key, indexes) in tags {
+            if let Entry::Vacant(entry) = self.tags.entry(key) {
+                entry.insert(own(indexes));
+            }
+        }
+        for (key, indexes) in images {
+            if let Entry::Vacant(entry) = self.images.entry(key) {
+                entry.insert(own(indexes));
+            }
+        }
     }
 
     fn named(&self, found: Option<&Vec<usize>>) -> Vec<&Referrer> {

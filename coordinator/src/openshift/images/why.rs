@@ -8,8 +8,8 @@ use super::image_reference;
 use super::list_cluster::list_cluster;
 use super::plan_images::{KeptImage, keeps, used_digests};
 use super::plan_stream::plan_stream;
-use super::rules::{Ages, Keep, Place, Rules, Verdict, decide};
-use super::uses::Referrer;
+use super::rules::{Decider, Keep, Place, Verdict};
+use super::uses::{Referrer, Uses};
 use super::{Failure, failed_list, no_graph};
 use crate::openshift::cluster::Cluster;
 use crate::openshift::objects::ImageStream;
@@ -24,13 +24,17 @@ pub(super) async fn why(args: &WhyArgs) -> Result<(), Failure> {
     let ages = rules.ages();
     let namespace = super::namespace(&args.rules, &cluster);
     let listed = list_cluster(&cluster.client, namespace.as_deref(), |line| eprintln!("{line}")).await;
-    let lists = listed.map_err(|error| failed_list(&cluster, &error))?;
+    let (lists, _) = listed.map_err(|error| failed_list(&cluster, &error))?;
     let graph = Graph::of(lists, &ages, args.rules.ignore_invalid_refs).map_err(|error| no_graph(&error))?;
     let digest = digest(&graph, &args.image).map_err(Failure::said)?;
-    let lines = Explained {
+    let decider = Decider {
         graph: &graph,
+        late: &Uses::default(),
         rules: &rules,
         ages: &ages,
+    };
+    let lines = Explained {
+        decider,
         all_namespaces: namespace.is_none(),
     }
     .lines(&digest);
@@ -63,16 +67,14 @@ fn digest(graph: &Graph, text: &str) -> Result<String, String> {
 }
 
 struct Explained<'a> {
-    graph: &'a Graph,
-    rules: &'a Rules,
-    ages: &'a Ages,
+    decider: Decider<'a>,
     all_namespaces: bool,
 }
 
 impl Explained<'_> {
     fn lines(&self, digest: &str) -> Vec<String> {
         let mut lines = Vec::new();
-        match self.graph.images.get(digest) {
+        match self.decider.graph.images.get(digest) {
             None => lines.push(format!("{digest}: the cluster has no such image")),
             Some(image) => {
                 let origin = if image.metadata.is_managed {
@@ -86,24 +88,23 @@ impl Explained<'_> {
             }
         }
         let mut left = Vec::new();
-        for stream in self.graph.streams.values() {
+        for stream in self.decider.graph.streams.values() {
             left.push(self.stream(stream, digest, &mut lines));
         }
-        for (name, index) in &self.graph.images {
-            if self.graph.descendants(index).contains(&digest) {
+        for (name, index) in &self.decider.graph.images {
+            if self.decider.graph.descendants(index).contains(&digest) {
                 lines.push(format!(
                     "  is a child of the index {name}: see `hardprune images why {name}`"
                 ));
             }
         }
-        lines.push(self.end(digest, &used_digests(self.graph, &left)));
+        lines.push(self.end(digest, &used_digests(self.decider.graph, &left)));
         lines
     }
 
     /// Tells of the image's places in a stream; returns what would be left of the stream.
     fn stream(&self, stream: &ImageStream, digest: &str, lines: &mut Vec<String>) -> ImageStream {
-        let is_young =
-            !self.rules.over_size_limit && self.ages.is_younger(stream.metadata.creation_timestamp);
+        let is_young = self.decider.is_young(stream.metadata.creation_timestamp);
         for tag in &stream.status.tags {
             for (position, item) in tag.items.iter().enumerate() {
                 if item.image != digest {
@@ -123,7 +124,7 @@ impl Explained<'_> {
                     position,
                     item,
                 };
-                let verdict = decide(self.graph, self.rules, self.ages, place);
+                let verdict = self.decider.decide(place);
                 lines.extend(match is_young {
                     true => vec![
                         "    stays: the image stream is younger than --keep-younger-than".to_owned(),
@@ -136,7 +137,7 @@ impl Explained<'_> {
         if is_young {
             return stream.clone();
         }
-        match plan_stream(self.graph, self.rules, self.ages, stream, stream) {
+        match plan_stream(self.decider, stream, stream) {
             Ok(plan) => plan.remaining(stream),
             Err(problem) => {
                 lines.push(format!(
@@ -158,7 +159,7 @@ impl Explained<'_> {
             Verdict::Unneeded => {
                 return vec![format!(
                     "    goes: it is old, not among the first {} revisions, and nothing uses it",
-                    self.rules.keep_tag_revisions
+                    self.decider.rules.keep_tag_revisions
                 )];
             }
         };
@@ -175,11 +176,14 @@ impl Explained<'_> {
                 "when these are deleted or changed, or when something newer is pushed to the tag".to_owned(),
             ),
             Keep::Revision => (
-                format!("--keep-tag-revisions={} keeps it", self.rules.keep_tag_revisions),
+                format!(
+                    "--keep-tag-revisions={} keeps it",
+                    self.decider.rules.keep_tag_revisions
+                ),
                 format!(
                     "with --keep-tag-revisions={}, when {} newer revision(s) are pushed to the tag, or when the tag is deleted",
                     place.position,
-                    self.rules.keep_tag_revisions - place.position
+                    self.decider.rules.keep_tag_revisions - place.position
                 ),
             ),
             Keep::WithinLimit => (
@@ -200,13 +204,13 @@ impl Explained<'_> {
     }
 
     fn end(&self, digest: &str, used: &HashSet<&str>) -> String {
-        let Some(image) = self.graph.images.get(digest) else {
+        let Some(image) = self.decider.graph.images.get(digest) else {
             return "Nothing to prune.".to_owned();
         };
         if !self.all_namespaces {
             return "The image stays: with --namespace images themselves are not pruned.".to_owned();
         }
-        match keeps(image, used, self.rules, self.ages) {
+        match keeps(image, used, self.decider.rules, self.decider.ages) {
             None => "The image goes.".to_owned(),
             Some(KeptImage::Used) => {
                 "The image stays, as long as one of these stays, or an index whose child it is.".to_owned()
