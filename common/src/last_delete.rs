@@ -23,6 +23,9 @@ pub struct LastDelete {
     pub epoch: Epoch,
     /// The identity of the state store that has its books, without secrets.
     pub state: String,
+    /// Whether its books are closed: nothing of it is left to settle.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// What a registry's storage says of who was last allowed to delete.
@@ -97,6 +100,28 @@ pub async fn write(registry: &dyn Store, last: &LastDelete, seen: Option<&Noted>
     registry.flush().await
 }
 
+/// Notes that the books of an epoch are closed, where it was the last that was allowed to delete. Nothing is written where
+/// another has been allowed to since.
+///
+/// # Errors
+///
+/// The store's. The books count as open then, and are closed once more.
+pub async fn close(registry: &dyn Store, epoch: &Epoch) -> Result<(), StoreError> {
+    let Some(noted) = read(registry).await? else {
+        return Ok(());
+    };
+    match &noted.last {
+        Some(last) if last.epoch == *epoch && !last.closed => {
+            let closed = LastDelete {
+                closed: true,
+                ..last.clone()
+            };
+            write(registry, &closed, Some(&noted)).await
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +133,7 @@ mod tests {
             version: 1,
             epoch: Epoch::first(run),
             state: "s3://state".to_owned(),
+            closed: false,
         }
     }
 
@@ -137,6 +163,29 @@ mod tests {
             deleted_since(&registry, &Epoch::first(second)).await.unwrap(),
             None
         );
+    }
+
+    #[tokio::test]
+    async fn only_who_is_noted_closes_its_books() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = FilesystemStore::open(folder.path()).unwrap();
+        let (first, second) = (RunId::generate(), RunId::generate());
+        close(&registry, &Epoch::first(first)).await.unwrap();
+        assert_eq!(read(&registry).await.unwrap(), None);
+        write(&registry, &last(first), None).await.unwrap();
+        for (epoch, closed) in [
+            (Epoch::first(second), false),
+            (Epoch::first(first).next(), false),
+            (Epoch::first(first), true),
+            (Epoch::first(first), true),
+        ] {
+            close(&registry, &epoch).await.unwrap();
+            let expected = LastDelete {
+                closed,
+                ..last(first)
+            };
+            assert_eq!(read(&registry).await.unwrap().unwrap().last, Some(expected));
+        }
     }
 
     #[tokio::test]

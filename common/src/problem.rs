@@ -28,6 +28,8 @@ pub enum ProblemKind {
     TagWithoutRevision,
     /// A repository with revisions and without any tag, where `--delete-untagged` would remove them all.
     RepositoryWithoutTags,
+    /// An object of the cluster names something that is not understood.
+    ClusterObject,
     /// A key could not be deleted.
     DeleteFailed,
     /// A task failed too often.
@@ -46,6 +48,7 @@ impl fmt::Display for ProblemKind {
             Self::LinkUnreadable => "link_unreadable",
             Self::TagWithoutRevision => "tag_without_revision",
             Self::RepositoryWithoutTags => "repository_without_tags",
+            Self::ClusterObject => "cluster_object",
             Self::DeleteFailed => "delete_failed",
             Self::TaskFailed => "task_failed",
         })

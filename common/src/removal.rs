@@ -45,6 +45,12 @@ pub enum RemovalReason {
     ManifestMissing,
     /// Nothing is left in the repository, and `--delete-empty-repositories` was given.
     RepositoryEmpty,
+    /// The tag means something else now, and the entry is older than `--purge-tag-history-older-than`.
+    TagHistory,
+    /// The cluster has an image stream of the repository's name, and none of its tags has the manifest.
+    NotInStream,
+    /// The cluster has no image stream of the repository's name.
+    NoImageStream,
     /// The upload is older than `--purge-uploads-older-than`.
     UploadAbandoned,
     /// It was quarantined, and is not needed again.
@@ -70,9 +76,9 @@ pub struct Removal {
     pub kind: RemovalKind,
     /// Its key: the canonical one of what it is (R3).
     pub key: String,
-    /// Bytes, as the listing said. 0 for links: nobody pays for them.
+    /// Bytes, as the listing said. 0 for dangling layer links.
     pub size: u64,
-    /// As the listing said. `None` for dangling layer links, which a listing of a folder does not look at one by one.
+    /// As the listing said. `None` only in plans of versions that did not know it of dangling layer links.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_modified: Option<Timestamp>,
     /// Why.

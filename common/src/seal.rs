@@ -52,6 +52,12 @@ pub struct MarkDocument {
     pub cutoff: Timestamp,
     /// Every mark task, ascending. Their ranges tile the key space.
     pub ranges: Vec<MarkedRange>,
+    /// References that other sources than the storage named: segments.
+    #[serde(default)]
+    pub source_references: Vec<FileRef>,
+    /// Those of them that may well have no blob: segments.
+    #[serde(default)]
+    pub source_may_be_absent: Vec<FileRef>,
     /// Distinct references.
     pub references: u64,
     /// Those of them that may well have no blob.

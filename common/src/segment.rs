@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::mem;
 
+use jiff::Timestamp;
+
 use crate::digest::{Algorithm, Digest};
 use crate::state::{FileRef, StateError, StateStore};
 
@@ -76,38 +78,93 @@ pub struct LayerLink {
     pub repository: String,
     /// Whether it may be deleted if nothing references its digest: its key was exact (R3).
     pub deletable: bool,
+    /// As the listing said.
+    pub last_modified: Timestamp,
 }
 
 impl Record for LayerLink {
-    const MAGIC: [u8; 4] = *b"HPL1";
+    const MAGIC: [u8; 4] = *b"HPL2";
     const EXTENSION: &'static str = "links";
 
     fn encode(&self, to: &mut Vec<u8>) {
         encode_digest(&self.digest, to);
         to.push(u8::from(self.deletable));
-        // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
-        let name = &self.repository.as_bytes()[..self.repository.len().min(usize::from(u16::MAX))];
-        to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
-        to.extend_from_slice(name);
+        to.extend_from_slice(&self.last_modified.as_second().to_le_bytes());
+        to.extend_from_slice(&self.last_modified.subsec_nanosecond().to_le_bytes());
+        encode_name(&self.repository, to);
     }
 
     fn decode(from: &mut &[u8]) -> Option<Self> {
         let digest = decode_digest(from)?;
         let (deletable, rest) = from.split_first()?;
-        let (length, rest) = rest.split_first_chunk::<2>()?;
-        let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let (seconds, rest) = rest.split_first_chunk::<8>()?;
+        let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
+        let last_modified =
+            Timestamp::new(i64::from_le_bytes(*seconds), i32::from_le_bytes(*nanoseconds)).ok()?;
         *from = rest;
-        let repository = String::from_utf8(name.to_vec()).ok()?;
         Some(Self {
             digest,
-            repository,
+            repository: decode_name(from)?,
             deletable: *deletable == 1,
+            last_modified,
         })
     }
 
     fn weight(&self) -> usize {
         (mem::size_of::<Self>() + self.repository.capacity()) * 2
     }
+}
+
+/// A repository that a cluster knows, and one of the revisions that it names there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterRevision {
+    /// The repository.
+    pub repository: String,
+    /// The manifest. `None`: that the repository is known says nothing of any.
+    pub manifest: Option<Digest>,
+}
+
+impl Record for ClusterRevision {
+    const MAGIC: [u8; 4] = *b"HPC1";
+    const EXTENSION: &'static str = "cluster";
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        encode_name(&self.repository, to);
+        match &self.manifest {
+            None => to.push(0),
+            Some(digest) => encode_digest(digest, to),
+        }
+    }
+
+    fn decode(from: &mut &[u8]) -> Option<Self> {
+        let repository = decode_name(from)?;
+        let manifest = match from.strip_prefix(&[0]) {
+            Some(rest) => {
+                *from = rest;
+                None
+            }
+            None => Some(decode_digest(from)?),
+        };
+        Some(Self { repository, manifest })
+    }
+
+    fn weight(&self) -> usize {
+        (mem::size_of::<Self>() + self.repository.capacity()) * 2
+    }
+}
+
+fn encode_name(name: &str, to: &mut Vec<u8>) {
+    // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
+    let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
+    to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
+    to.extend_from_slice(name);
+}
+
+fn decode_name(from: &mut &[u8]) -> Option<String> {
+    let (length, rest) = from.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    *from = rest;
+    String::from_utf8(name.to_vec()).ok()
 }
 
 /// Collects records and writes them as segments.
@@ -213,12 +270,29 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_clusters_revisions_round_trip(
+            names in prop::collection::btree_set(("[a-z/]{0,30}", any::<Option<u8>>()), 0..50)
+        ) {
+            let revisions: BTreeSet<_> = names
+                .into_iter()
+                .map(|(repository, manifest)| ClusterRevision {
+                    repository,
+                    manifest: manifest.map(|byte| Digest::of(Algorithm::Sha256, &[byte])),
+                })
+                .collect();
+            let bytes = encode_segment(revisions.iter());
+            let decoded = decode_segment::<ClusterRevision>(&bytes, revisions.len() as u64).unwrap();
+            prop_assert!(decoded.iter().eq(revisions.iter()));
+        }
+
+        #[test]
         fn layer_links_round_trip(
-            names in prop::collection::btree_set(("[a-z/]{1,30}", any::<bool>(), any::<bool>()), 0..50)
+            names in prop::collection::btree_set(("[a-z/]{1,30}", any::<bool>(), any::<bool>(), any::<u32>()), 0..50)
         ) {
             let links: BTreeSet<_> = names
                 .into_iter()
-                .map(|(repository, deletable, long)| LayerLink {
+                .map(|(repository, deletable, long, time)| LayerLink {
+                    last_modified: Timestamp::new(i64::from(time) - 1_000_000, 999_999_999).unwrap(),
                     digest: Digest::of(
                         if long { Algorithm::Sha512 } else { Algorithm::Sha256 },
                         repository.as_bytes(),

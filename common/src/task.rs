@@ -149,6 +149,12 @@ pub struct MarkRules {
     pub prune_broken: bool,
     /// Whether the last links of repositories without revisions go.
     pub delete_empty_repositories: bool,
+    /// Only where all of these links are older than this, too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub empty_before: Option<Timestamp>,
+    /// Entries of tags' histories that are older than this and not what the tag means now go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub purge_tag_history_before: Option<Timestamp>,
     /// Uploads all of whose files are older than this go.
     pub purge_uploads_before: Option<Timestamp>,
     /// Whether repositories with revisions and without any tag are what they seem, and no sign of tags that
@@ -156,6 +162,19 @@ pub struct MarkRules {
     pub accept_untagged_repositories: bool,
     /// Where the run carries out a reviewed plan: the list of its files of removals. What they do not name is not dead.
     pub reviewed: Option<FileRef>,
+    /// What a cluster says of these repositories.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<ClusterSays>,
+}
+
+/// What a cluster says of the repositories of a range, where it is asked. It decides over what the storage says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSays {
+    /// Segments of the repositories that it knows, and of the revisions that it names there. They may name others than the
+    /// range's.
+    pub revisions: Vec<FileRef>,
+    /// Whether repositories that it does not know go. Else the storage alone says what becomes of them.
+    pub unknown_repositories_go: bool,
 }
 
 impl MarkRules {
@@ -166,6 +185,8 @@ impl MarkRules {
             || self.prune_broken
             || self.delete_empty_repositories
             || self.purge_uploads_before.is_some()
+            || self.purge_tag_history_before.is_some()
+            || self.cluster.is_some()
     }
 }
 

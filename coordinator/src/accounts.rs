@@ -14,6 +14,7 @@ use hardprune_common::state::{StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
 use crate::books::{EpochBooks, TaskBooks};
+use crate::garbage::GarbageLinks;
 use crate::problems::Problems;
 use crate::run_record::RunRecord;
 
@@ -53,8 +54,8 @@ pub struct Accounts {
     pub links_left: u64,
     /// Removals of the latest plan that nobody can read any more, and nobody has carried out: their part was changed.
     pub unreadable: u64,
-    /// Entries of tags' histories that are gone.
-    pub tag_history: u64,
+    /// Links that are gone for a reason of their own.
+    pub garbage: GarbageLinks,
     /// Files of uploads that are gone.
     pub upload_files: u64,
     /// Bytes of upload files that are gone.
@@ -236,6 +237,7 @@ pub(crate) fn gone_in(place: usize, batches: &TaskJournal) -> Option<&Batch> {
 
 fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &State, is_latest: bool) {
     if *state == State::Gone {
+        accounts.garbage.count(removal);
         match removal.original_kind() {
             RemovalKind::Blob => {
                 if let Some(digest) = removal.blob() {
@@ -244,11 +246,7 @@ fn count(accounts: &mut Accounts, gone: &mut Gone, removal: &Removal, state: &St
             }
             RemovalKind::LayerLink => accounts.links.layer += 1,
             RemovalKind::RevisionLink | RemovalKind::SignatureLink => accounts.links.revision += 1,
-            RemovalKind::TagIndexEntry => {
-                accounts.links.tag += 1;
-                accounts.tag_history += 1;
-            }
-            RemovalKind::TagCurrent => accounts.links.tag += 1,
+            RemovalKind::TagIndexEntry | RemovalKind::TagCurrent => accounts.links.tag += 1,
             RemovalKind::UploadFile => {
                 accounts.upload_files += 1;
                 accounts.upload_bytes += removal.size;
@@ -293,7 +291,7 @@ fn add(sum: &mut Accounts, other: Accounts) {
         links: LinkCounts { layer, revision, tag },
         links_left,
         unreadable,
-        tag_history,
+        garbage,
         upload_files,
         upload_bytes,
         problems,
@@ -309,7 +307,7 @@ fn add(sum: &mut Accounts, other: Accounts) {
     sum.links.tag += tag;
     sum.links_left += links_left;
     sum.unreadable += unreadable;
-    sum.tag_history += tag_history;
+    sum.garbage.add(garbage);
     sum.upload_files += upload_files;
     sum.upload_bytes += upload_bytes;
     sum.problems.add_all(&problems);

@@ -13,11 +13,14 @@ use hardprune_worker::nats_args::NatsArgs;
 use crate::ceiling::CeilingArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
+use crate::garbage::GarbageArgs;
 use crate::guards::GuardArgs;
 use crate::mark_cache::MarkCacheArgs;
+use crate::openshift::images::ImagesArgs;
 use crate::quarantine::{PurgeArgs, QuarantineArgs, QuarantineCommand, RestoreArgs};
 use crate::read_only::ReadOnlyArgs;
 use crate::read_only::read_write::ReadWriteArgs;
+use crate::reference_source::ReferenceArgs;
 use crate::runs::clear_cache::RunsClearCacheArgs;
 use crate::runs::explain::RunsExplainArgs;
 use crate::runs::export::RunsExportArgs;
@@ -63,7 +66,10 @@ pub enum Command {
     /// Says what would be deleted; changes nothing.
     Check(CheckArgs),
     /// Deletes what nothing references any more.
-    Delete(DeleteArgs),
+    Delete(Box<DeleteArgs>),
+    /// Prunes images and image streams of OpenShift by what the cluster uses, as `oc adm prune images` does. Changes nothing
+    /// without --confirm.
+    Images(ImagesArgs),
     /// Lets a registry take writes again that a run had switched to read-only, and then died.
     ReadWrite(ReadWriteArgs),
     /// Puts back what a run with --quarantine removed.
@@ -182,6 +188,9 @@ pub struct RunArgs {
     /// Keeps what is younger than this, by the store's clock: blobs, layer links and untagged manifests.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "HARDPRUNE_KEEP_YOUNGER_THAN")]
     pub keep_younger_than: Duration,
+    /// Where references come from.
+    #[command(flatten)]
+    pub references: ReferenceArgs,
     /// Also removes manifests that no tag needs. Keeps children of tagged indexes, and signatures and other referrers
     /// of live images.
     #[arg(long, env = "HARDPRUNE_DELETE_UNTAGGED")]
@@ -200,9 +209,13 @@ pub struct RunArgs {
     /// Takes revisions whose manifest is missing for dead, instead of freezing their repository.
     #[arg(long, env = "HARDPRUNE_PRUNE_BROKEN")]
     pub prune_broken: bool,
-    /// Also removes repositories of which nothing but old links is left.
+    /// Also removes repositories of which nothing but old links is left: older than --keep-younger-than, and than
+    /// --empty-repositories-older-than.
     #[arg(long, env = "HARDPRUNE_DELETE_EMPTY_REPOSITORIES")]
     pub delete_empty_repositories: bool,
+    /// Other garbage.
+    #[command(flatten)]
+    pub garbage: GarbageArgs,
     /// The share of orphans that may be kept by chance until the next run. Smaller costs memory: 29 bits a reference at
     /// 1e-6.
     #[arg(long, value_name = "RATE", default_value_t = 1e-6, value_parser = rate, env = "HARDPRUNE_FALSE_POSITIVE_RATE")]

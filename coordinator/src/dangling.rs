@@ -22,7 +22,7 @@ pub(crate) fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Ve
             kind: RemovalKind::LayerLink,
             key: repository_key(&link.repository, &RepositoryEntry::LayerLink(link.digest)),
             size: 0,
-            last_modified: None,
+            last_modified: Some(link.last_modified),
             reason: RemovalReason::Dangling,
         })
         .collect()
@@ -73,6 +73,7 @@ impl<'p> ReviewedLinks<'p> {
 #[cfg(test)]
 mod tests {
     use hardprune_common::digest::Algorithm;
+    use jiff::Timestamp;
 
     use super::*;
 
@@ -83,6 +84,7 @@ mod tests {
             digest: digest(text),
             repository: "a".to_owned(),
             deletable,
+            last_modified: Timestamp::UNIX_EPOCH,
         };
         let referenced = [digest("kept")];
         let dangling = dangling_links(

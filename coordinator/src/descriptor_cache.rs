@@ -1,6 +1,7 @@
 //! The registry's cache of blob descriptors: it remembers blobs that are gone, and a push of one of them would "succeed" without
 //! its data. Which cache there is say the options or the registry's configuration; entries in Redis are removed as deletion
-//! proceeds and again when the books are closed (R6), everything else is the operator's to clear, and said at the end.
+//! proceeds and again when the books are closed (R6); one in memory goes when the registry is restarted (`read_only/restart.rs`);
+//! everything else is the operator's to clear, and said at the end.
 
 mod clear;
 mod redis_cache;
@@ -24,7 +25,8 @@ const PASSWORD_VARIABLE: &str = "HARDPRUNE_CACHE_PASSWORD";
 #[derive(Debug, Clone, Default, Args)]
 pub struct CacheArgs {
     /// The registry's cache of blob descriptors, which remembers blobs that are gone. none: there is no cache. manual: it is
-    /// cleared by hand, and the end says how. redis://USER@HOST:PORT/DATABASE, or rediss:// with TLS (user, port and database may
+    /// cleared by hand, and the end says how. restart: it is in memory, and the registry is restarted through its cluster
+    /// (--read-only-via or --restart-via) before it takes writes again. redis://USER@HOST:PORT/DATABASE, or rediss:// with TLS (user, port and database may
     /// be left out): the entries of what goes are removed from there; the password by --cache-password-file or in
     /// HARDPRUNE_CACHE_PASSWORD. Default: what the registry's configuration says, else manual.
     #[arg(long, value_name = "CACHE", env = "HARDPRUNE_CACHE", hide_env_values = true)]
@@ -39,11 +41,21 @@ pub struct CacheArgs {
     pub cache_password_file: Option<PathBuf>,
 }
 
+impl CacheArgs {
+    /// Whether the registry is restarted for its cache.
+    #[must_use]
+    pub fn is_restart(&self) -> bool {
+        self.cache.as_deref() == Some("restart")
+    }
+}
+
 /// The registry's cache.
 #[derive(Debug)]
 pub enum Cache {
     /// There is none.
     None,
+    /// It is in memory, and the registry is restarted before it takes writes again.
+    Restart,
     /// It is cleared by hand; this says how.
     Manual(String),
     /// Redis.
@@ -61,13 +73,7 @@ impl Cache {
         Ok(match args.cache.as_deref() {
             Some("none") => Self::None,
             Some("manual") => by_hand(),
-            Some("restart") => {
-                return Err(RunError::Usage(
-                    "--cache restart is not there yet: restart every replica of the registry yourself when the run is over, and \
-                     say --cache manual"
-                        .to_owned(),
-                ));
-            }
+            _ if args.is_restart() => Self::Restart,
             Some(url) => Self::redis_at(RedisTarget::parse(url)?.with_password(password(args)?)),
             None => match config.map(|config| (config.cache, &config.redis)) {
                 Some((DescriptorCache::Redis, Some(redis))) => {
@@ -87,7 +93,7 @@ impl Cache {
     pub fn redis(&self) -> Option<Arc<RedisCache>> {
         match self {
             Self::Redis(redis) => Some(Arc::clone(redis)),
-            Self::None | Self::Manual(_) => None,
+            Self::None | Self::Restart | Self::Manual(_) => None,
         }
     }
 
@@ -168,8 +174,8 @@ mod tests {
     fn what_means_no_cache_is_refused_and_no_password_is_repeated() {
         assert!(matches!(cache("none"), Ok(Cache::None)));
         assert!(matches!(cache("manual"), Ok(Cache::Manual(_))));
+        assert!(matches!(cache("restart"), Ok(Cache::Restart)));
         for bad in [
-            "restart",
             "memcached://host",
             "redis://",
             "redis://host/x",

@@ -11,6 +11,7 @@ use crate::descriptor_cache::ClearError;
 use crate::dispatch::DispatchError;
 use crate::exit_status::ExitStatus;
 use crate::lock_registry::LockError;
+use crate::openshift::list_objects::ApiError;
 use crate::plan::PlanError;
 use crate::preflight::PreflightError;
 use crate::read_only::ReadOnlyError;
@@ -54,6 +55,15 @@ pub enum RunError {
         /// The registry on a command line.
         storage: String,
     },
+    /// The registry's cache still remembers what is gone.
+    #[error(
+        "the registry was not restarted: {problem}. Its cache remembers blobs that are gone: restart every replica before it takes \
+         writes again"
+    )]
+    NotRestarted {
+        /// Why.
+        problem: String,
+    },
     /// A stage.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
@@ -88,6 +98,19 @@ pub enum RunError {
     /// There is no right to abort, or no longer.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// A cluster did not say what it knows.
+    #[error(
+        "the cluster {server} does not list its {what}: {source}. Without them nobody knows what is needed, and nothing was deleted. It \
+         takes `list` on images and imagestreams of image.openshift.io, as the cluster role system:image-pruner has"
+    )]
+    Cluster {
+        /// Its address.
+        server: String,
+        /// What it was asked for.
+        what: &'static str,
+        /// Why.
+        source: ApiError,
+    },
     /// There is no such run.
     #[error("there is no run {run} in {state}; `hardprune runs list` shows those there are")]
     NoSuchRun {

@@ -14,7 +14,7 @@ mod percent;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::RunError;
 use crate::human;
@@ -60,7 +60,7 @@ pub struct Refusal {
 }
 
 /// What guards allow. Of the command line of each run, of a resumed one as well, and never of the environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardLimits {
     /// Whether a registry without any reference is what it seems.
     pub accept_no_references: bool,
@@ -73,7 +73,20 @@ pub struct GuardLimits {
     /// The most bytes that may go.
     pub max_delete_bytes: Option<u64>,
     /// The most that the machine's clock and the store's may differ.
+    #[serde(
+        rename = "max_clock_difference_seconds",
+        serialize_with = "in_seconds",
+        deserialize_with = "of_seconds"
+    )]
     pub max_clock_difference: Duration,
+}
+
+fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}
+
+fn of_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 impl Default for GuardLimits {

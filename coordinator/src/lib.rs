@@ -27,6 +27,7 @@ pub mod mark_cache;
 pub mod metrics;
 pub mod metrics_file;
 pub mod open_stores;
+pub mod openshift;
 pub mod outputs;
 pub mod plan;
 pub mod planned;
@@ -36,6 +37,7 @@ pub mod progress;
 pub mod prune;
 pub mod quarantine;
 pub mod read_only;
+pub mod reference_source;
 pub mod registry_config;
 pub mod report;
 pub mod retention;
@@ -72,7 +74,10 @@ const BLOCKING_THREADS: usize = 64;
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
     logging::start(cli.log_format, cli.verbose);
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
@@ -96,6 +101,18 @@ pub fn main() -> ExitCode {
     status.into()
 }
 
+/// A command line that cannot be read. Of `images` this is said as `oc adm prune images` does, with its exit status.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    let is_images = std::env::args().nth(1).is_some_and(|command| command == "images");
+    match openshift::images::usage_message(error) {
+        Some(message) if is_images => {
+            eprintln!("{}", human::printable_lines(&message));
+            ExitStatus::Failed.into()
+        }
+        _ => error.exit(),
+    }
+}
+
 async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match cli.command {
@@ -104,6 +121,7 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
             let choices = prune::DeleteChoices::of(&args)?;
             prune::prune(args.run, Some(choices), &arguments).await
         }
+        Command::Images(args) => openshift::images::images(args).await,
         Command::ReadWrite(args) => read_write::read_write(args).await,
         Command::Restore(args) => quarantine::restore::restore(args).await,
         Command::Purge(args) => quarantine::purge::purge(args).await,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
+use hardprune_common::failpoint;
 use hardprune_common::last_delete::{self, LastDelete, Noted};
 use hardprune_common::lock::{LOCK_KEY, LockDocument, delete_timeout, renew_every};
 use hardprune_common::removal::RemovalStage;
@@ -26,7 +27,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub use self::error::{LockError, TakeOver};
 pub use self::nobody_at_work::NobodyAtWork;
@@ -163,6 +164,7 @@ impl RegistryLock {
                 version: 1,
                 epoch,
                 state: self.state.clone(),
+                closed: false,
             };
             last_delete::write(&*self.owned.registry, &last, self.last_delete.as_ref()).await?;
         }
@@ -173,6 +175,14 @@ impl RegistryLock {
         held.document.sealed_plan = Some(sealed_plan);
         held.document.stage = Some(stage);
         rewrite(&*self.owned.registry, &mut held).await
+    }
+
+    /// Notes that the books of the lock's epoch are closed. Where that fails they count as open, and are closed once more.
+    pub async fn note_closed_books(&self) {
+        let epoch = self.owned.held.lock().await.document.epoch.clone();
+        if let Err(error) = last_delete::close(&*self.owned.registry, &epoch).await {
+            debug!(%error, "it is not noted that this run's books are closed");
+        }
     }
 
     /// Takes the plan out of the lock, for good: whoever looks there from now on deletes nothing. Returns since when that is so.
@@ -209,6 +219,7 @@ impl RegistryLock {
         let until = clock::monotonic_now() + delete_timeout(held.document.lease());
         held.document.sealed_plan = None;
         let still_ours = rewrite(&*self.owned.registry, &mut held).await;
+        failpoint::here("lock-before-removal").await;
         let removed = match still_ours {
             Ok(()) => remove_own(&*self.owned.registry, LOCK_KEY, until).await,
             Err(error) => Err(error.to_string()),

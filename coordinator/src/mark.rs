@@ -3,17 +3,23 @@
 //! Ranges are cut only between repositories. Their tiling is proved when the mark is sealed (R2).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use hardprune_common::clock;
 use hardprune_common::layout::REPOSITORIES;
 use hardprune_common::mark_cache::CacheWork;
 use hardprune_common::seal::MarkedRange;
+use hardprune_common::state::FileRef;
 use hardprune_common::store::{Store, StoreError};
 use hardprune_common::task::{Findings, KeyRange, MarkRules, MarkWork, Work};
+
+use jiff::Timestamp;
 
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::metrics::Stage;
 use crate::progress::Progress;
+use crate::run_record::RunOptions;
 
 /// Ranges that are cut for each worker, so that one with a large one does not keep the others waiting for long. Each costs
 /// two listings at least.
@@ -87,6 +93,27 @@ async fn subfolders(registry: &dyn Store, folder: String) -> Result<Vec<String>,
     Ok(found)
 }
 
+/// What counts as dead in an epoch that `started` then, by the store's clock (R4).
+#[must_use]
+pub fn rules(options: &RunOptions, started: Timestamp, reviewed: Option<FileRef>) -> MarkRules {
+    let before = |seconds: Option<u64>| {
+        let age = seconds.map(Duration::from_secs);
+        age.map(|age| clock::earlier(started, age))
+    };
+    MarkRules {
+        cutoff: clock::earlier(started, options.keep_younger_than()),
+        delete_untagged: options.delete_untagged,
+        accept_untagged_repositories: options.accept_untagged_repositories,
+        prune_broken: options.prune_broken,
+        delete_empty_repositories: options.delete_empty_repositories,
+        empty_before: before(options.empty_repositories_older_than_seconds),
+        purge_tag_history_before: before(options.purge_tag_history_older_than_seconds),
+        purge_uploads_before: before(options.purge_uploads_older_than_seconds),
+        reviewed,
+        cluster: None,
+    }
+}
+
 /// The names of mark tasks: no two of an epoch are alike.
 #[derive(Debug)]
 pub struct TaskNames {
@@ -125,7 +152,7 @@ impl ToMark {
     }
 }
 
-/// Marks every range; what a worker leaves of a large one is handed out again. `marked` gets what was found, ascending, and beside it what it has already.
+/// Marks ranges; what a worker leaves of a large one is handed out again. `marked` gets what was found, ascending, and beside it what it has already.
 ///
 /// # Errors
 ///
@@ -133,23 +160,13 @@ impl ToMark {
 pub async fn mark(
     dispatcher: &Dispatcher<'_>,
     names: &mut TaskNames,
-    ranges: Vec<ToMark>,
-    rules: &MarkRules,
+    works: Vec<MarkWork>,
     progress: &Progress,
     marked: &mut Vec<MarkedRange>,
 ) -> Result<(), DispatchError> {
-    let mut task = |ToMark { range, cache }: ToMark| {
-        (
-            names.next(),
-            Work::Mark(MarkWork {
-                range,
-                rules: rules.clone(),
-                cache,
-            }),
-        )
-    };
-    let stage = progress.stage(Stage::Mark, ranges.len() as u64, "ranges");
-    let first = ranges.into_iter().map(&mut task).collect();
+    let mut task = |work: MarkWork| (names.next(), Work::Mark(work));
+    let stage = progress.stage(Stage::Mark, works.len() as u64, "ranges");
+    let first = works.into_iter().map(&mut task).collect();
     let finished = dispatcher
         .finish_all(first, |done, findings| {
             let (Work::Mark(work), Findings::Mark(mut findings)) = (&done.work, findings) else {
@@ -159,9 +176,12 @@ pub async fn mark(
             let mut rest = Vec::new();
             if let Some(done_to) = findings.done_to.take() {
                 let to = range.to.replace(done_to.clone());
-                let after = Some(done_to);
-                rest.push(task(ToMark {
-                    range: KeyRange { after, to },
+                rest.push(task(MarkWork {
+                    range: KeyRange {
+                        after: Some(done_to),
+                        to,
+                    },
+                    rules: work.rules.clone(),
                     cache: work.cache.clone(),
                 }));
             }

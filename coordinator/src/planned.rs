@@ -5,6 +5,7 @@ use hardprune_common::seal::PlanDocument;
 use hardprune_common::state::{StateError, StateStore};
 
 use crate::accounts::LinkCounts;
+use crate::garbage::GarbageLinks;
 use crate::human;
 
 /// What goes before the shards.
@@ -12,8 +13,8 @@ use crate::human;
 pub struct Planned {
     /// Links.
     pub links: LinkCounts,
-    /// Entries of tags' histories.
-    pub tag_history: u64,
+    /// Those that go for a reason of their own.
+    pub garbage: GarbageLinks,
     /// Files of abandoned uploads.
     pub upload_files: u64,
     /// Their bytes.
@@ -31,14 +32,11 @@ impl Planned {
         planned.links.layer = plan.dangling_links();
         for file in &plan.unlink {
             for removal in state.read_lines::<Removal>(file).await? {
+                planned.garbage.count(&removal);
                 match removal.original_kind() {
                     RemovalKind::LayerLink => planned.links.layer += 1,
                     RemovalKind::RevisionLink | RemovalKind::SignatureLink => planned.links.revision += 1,
-                    RemovalKind::TagIndexEntry => {
-                        planned.links.tag += 1;
-                        planned.tag_history += 1;
-                    }
-                    RemovalKind::TagCurrent => planned.links.tag += 1,
+                    RemovalKind::TagIndexEntry | RemovalKind::TagCurrent => planned.links.tag += 1,
                     RemovalKind::UploadFile => {
                         planned.upload_files += 1;
                         planned.upload_bytes += removal.size;

@@ -1,5 +1,7 @@
 //! `check` and `delete`: from the command line to what is ordered.
 
+use std::time::Duration;
+
 use hardprune_common::nats::without_credentials;
 use hardprune_common::run::RunId;
 
@@ -39,7 +41,7 @@ impl DeleteChoices {
         Ok(Self {
             read_only: match args.quarantine.online {
                 true => ReadOnly::online(&args.read_only)?,
-                false => ReadOnly::of(&args.read_only)?,
+                false => ReadOnly::of(&args.read_only, &args.cache)?,
             },
             plan: args.plan,
             resume: args.resume,
@@ -59,14 +61,18 @@ pub async fn prune(
     choices: Option<DeleteChoices>,
     arguments: &[String],
 ) -> Result<ExitStatus, RunError> {
+    let seconds = |age: Option<Duration>| age.map(|age| age.as_secs());
     let options = RunOptions {
+        references: args.references.names(),
         keep_younger_than_seconds: args.keep_younger_than.as_secs(),
         delete_untagged: args.delete_untagged,
         accept_untagged_repositories: args.accept_untagged_repositories,
-        purge_uploads_older_than_seconds: args.purge_uploads_older_than.map(|age| age.as_secs()),
-        abort_multipart_older_than_seconds: args.abort_multipart_older_than.map(|age| age.as_secs()),
+        purge_uploads_older_than_seconds: seconds(args.purge_uploads_older_than),
+        abort_multipart_older_than_seconds: seconds(args.abort_multipart_older_than),
         prune_broken: args.prune_broken,
         delete_empty_repositories: args.delete_empty_repositories,
+        empty_repositories_older_than_seconds: seconds(args.garbage.empty_repositories_older_than),
+        purge_tag_history_older_than_seconds: seconds(args.garbage.purge_tag_history_older_than),
         false_positive_rate: args.false_positive_rate,
         accept_versioned: args.accept_versioned,
         filter_seed: args.filter_seed,
@@ -97,6 +103,7 @@ pub async fn prune(
         options,
         registry: args.registry,
         named,
+        cluster: args.references.cluster,
         execution: args.execution,
         candidates: args.candidates,
         read_only,

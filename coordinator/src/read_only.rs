@@ -13,6 +13,7 @@ mod hold;
 mod probe;
 pub mod read_write;
 mod record;
+mod restart;
 mod switch;
 
 use std::sync::Arc;
@@ -33,7 +34,8 @@ pub use self::record::READ_ONLY_KEY;
 
 use self::hold::Hold;
 use self::probe::Probe;
-use self::switch::{Switch, SwitchError};
+use self::switch::{Cluster, Switch, SwitchError};
+use crate::descriptor_cache::CacheArgs;
 use crate::error::RunError;
 use crate::lock_registry::RegistryLock;
 use crate::open_stores::storage_of;
@@ -49,6 +51,8 @@ pub struct ReadOnly {
     probe: Option<Arc<Probe>>,
     probe_every: Duration,
     switch: Option<Switch>,
+    /// What is restarted before the registry takes writes again.
+    restart: Option<Cluster>,
     switch_timeout: Duration,
     drain_uploads: Duration,
     hold: Option<Hold>,
@@ -60,14 +64,16 @@ pub struct ReadOnly {
 }
 
 impl ReadOnly {
-    /// Takes what a `delete` was told.
+    /// Takes what a `delete` was told, of the registry's cache, too: it may go with a restart.
     ///
     /// # Errors
     ///
     /// Nothing that was told, and options that cannot be used.
-    pub fn of(args: &ReadOnlyArgs) -> Result<Self, RunError> {
+    pub fn of(args: &ReadOnlyArgs, cache: &CacheArgs) -> Result<Self, RunError> {
         let probe = Probe::of(&args.probe)?.map(Arc::new);
         let switch = Switch::of(&args.switch, args.read_only_command.as_deref())?;
+        let switched = switch.as_ref().and_then(Switch::target);
+        let restart = restart::restarted(cache, &args.restart, switched, &args.switch)?;
         if !args.assume_read_only && probe.is_none() && switch.is_none() {
             return Err(RunError::Refused(
                 "a blob that is pushed while orphans are deleted can be lost, so nothing may write to the registry meanwhile. \
@@ -83,6 +89,7 @@ impl ReadOnly {
             probe,
             probe_every: args.probe.probe_every,
             switch,
+            restart,
             switch_timeout: args.switch.read_only_timeout,
             drain_uploads: args.drain_uploads,
             hold: None,
@@ -115,6 +122,7 @@ impl ReadOnly {
             probe: None,
             probe_every: args.probe.probe_every,
             switch: None,
+            restart: None,
             switch_timeout: args.switch.read_only_timeout,
             drain_uploads: args.drain_uploads,
             hold: None,
@@ -294,37 +302,67 @@ impl ReadOnly {
         self.stays = Some(why);
     }
 
-    /// Lets the registry take writes again, where it was switched. The caller has made sure that every attempt at a delete has
-    /// ended; the lock must still be held, or another may be deleting.
+    /// Restarts the registry where its cache must go and the run `has_deleted`, and lets it take writes again, where it was
+    /// switched. The caller has made sure that every attempt at a delete has ended; the lock must still be held, or another may
+    /// be deleting.
     ///
     /// # Errors
     ///
-    /// A registry that is still read-only, or may be.
-    pub async fn restore(&mut self, registry: &dyn Store, lock: &RegistryLock) -> Result<(), RunError> {
+    /// A registry that is still read-only, or may be; one that still remembers what is gone.
+    pub async fn restore(
+        &mut self,
+        registry: &dyn Store,
+        lock: &RegistryLock,
+        has_deleted: bool,
+        progress: &Progress,
+    ) -> Result<(), RunError> {
         self.hold = None;
+        let restart = self.restart.as_ref().filter(|_| has_deleted);
+        if let Some(restart) = restart {
+            progress.say(&format!(
+                "restarts the registry, for its cache: {}",
+                restart.target()
+            ));
+        }
         let Some(switch) = self.switch.as_ref().filter(|_| self.is_switched) else {
-            return Ok(());
+            let Some(restart) = restart else { return Ok(()) };
+            lock.make_sure().await.map_err(|error| not_restarted(&error))?;
+            return restart.restart().await.map_err(|error| not_restarted(&error));
         };
+        let how = restart.map_or_else(String::new, |restart| {
+            format!(" --cache restart --restart-via {}", restart.target())
+        });
         let still = |problem: String| RunError::ReadOnlyLeft {
             problem,
-            storage: storage_of(registry.identity()).to_owned(),
+            storage: format!("{}{how}", storage_of(registry.identity())),
         };
         if let Some(why) = &self.stays {
             return Err(still(why.clone()));
         }
         lock.make_sure().await.map_err(|error| still(error.to_string()))?;
-        to_read_write(registry, switch).await.map_err(still)?;
+        to_read_write(registry, switch, restart).await.map_err(still)?;
         self.is_switched = false;
         Ok(())
     }
 }
 
-/// Switches a registry back. Whoever calls owns its lock, and has cleared its cache of what is gone.
-async fn to_read_write(registry: &dyn Store, switch: &Switch) -> Result<(), String> {
+/// Switches a registry back. Whoever calls owns its lock, and has cleared its cache of what is gone, unless that goes with a restart.
+async fn to_read_write(
+    registry: &dyn Store,
+    switch: &Switch,
+    restart: Option<&Cluster>,
+) -> Result<(), String> {
     failpoint::here("before-read-write").await;
-    switch.to_read_write().await.map_err(|error| error.to_string())?;
+    let switched = switch.to_read_write(restart).await;
+    switched.map_err(|error| error.to_string())?;
     failpoint::here("read-write-switched").await;
     record::remove(registry).await
+}
+
+fn not_restarted(error: &dyn std::error::Error) -> RunError {
+    RunError::NotRestarted {
+        problem: error.to_string(),
+    }
 }
 
 fn stopped(error: SwitchError) -> ReadOnlyError {

@@ -49,6 +49,22 @@ pub struct RegistryStorage {
     pub redis: Option<RedisAddress>,
     /// Whether this is Harbor's registry, in which an untagged manifest may well be in use.
     pub looks_like_harbor: bool,
+    /// What shows that this is OpenShift's integrated registry: the cluster knows what is in use, and the storage does not.
+    pub sign_of_openshift: Option<Place>,
+}
+
+impl RegistryStorage {
+    /// Refuses OpenShift's integrated registry, for who does not ask the cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryConfigError::OpenShift`].
+    pub fn refuse_openshift(&self) -> Result<(), RegistryConfigError> {
+        match &self.sign_of_openshift {
+            Some(place) => Err(RegistryConfigError::OpenShift { place: place.clone() }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Where a registry caches blob descriptors.
@@ -145,6 +161,7 @@ fn interpret(root: &Mapping, place: Place) -> Result<RegistryStorage, RegistryCo
         cache: cache(&sections)?,
         redis: redis(root)?,
         looks_like_harbor: looks_like_harbor(root)?,
+        sign_of_openshift: sign_of_openshift(root),
     })
 }
 
@@ -202,9 +219,6 @@ fn check_version(root: &Mapping, place: &Place) -> Result<(), RegistryConfigErro
 
 /// Registries whose storage alone does not say what is in use.
 fn refuse_what_storage_cannot_tell(root: &Mapping) -> Result<(), RegistryConfigError> {
-    if let Some(place) = sign_of_openshift(root) {
-        return Err(RegistryConfigError::OpenShift { place });
-    }
     if let Some(node) = root.entries.get("proxy") {
         let proxy = Settings::of("proxy", node)?;
         if let Some(remote) = proxy.node("remoteurl")

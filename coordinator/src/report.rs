@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, LinkCounts};
-use crate::garbage::Garbage;
-use crate::guards::Refusal;
+use crate::garbage::{Garbage, LinkGarbage};
+use crate::guards::{GuardLimits, Refusal};
 use crate::human;
 use crate::open_stores::storage_of;
 pub use crate::problems::Problems;
@@ -214,6 +214,9 @@ pub struct Report {
     /// What was quarantined, put back, looked at again. `None`: the run has to do with no quarantine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub quarantine: Option<QuarantineFigures>,
+    /// What they allowed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guard_limits: Option<GuardLimits>,
     /// The error that ended it, where one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -235,7 +238,12 @@ impl Report {
             outcome,
             read_only: read_only.how.as_str().to_owned(),
             read_only_by: read_only.by,
-            sources: vec!["storage".to_owned()],
+            sources: record
+                .options
+                .references
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             options: record.options.clone(),
             cutoff: None,
             started: record.started,
@@ -270,6 +278,7 @@ impl Report {
             problems: Problems::default(),
             guards: Vec::new(),
             quarantine: None,
+            guard_limits: None,
             error: None,
         }
     }
@@ -449,7 +458,20 @@ impl Report {
             );
         }
         if self.garbage.empty_repositories > 0 {
-            line("empty repositories", self.garbage.empty_repositories.to_string());
+            line(
+                "empty repositories",
+                format!(
+                    "{} ({})",
+                    self.garbage.empty_repositories,
+                    links_in_words(self.garbage.empty_repositories_links)
+                ),
+            );
+        }
+        if self.garbage.stale_tag_history.links > 0 {
+            line(
+                "stale tag history",
+                links_in_words(self.garbage.stale_tag_history),
+            );
         }
         for (name, value) in quarantine_in_words(self) {
             line(name, value);
@@ -562,6 +584,10 @@ fn quarantine_in_words(report: &Report) -> Vec<(&'static str, String)> {
         ));
     }
     lines
+}
+
+fn links_in_words(garbage: LinkGarbage) -> String {
+    format!("{} in {} links", human::bytes(garbage.bytes), garbage.links)
 }
 
 /// The largest tenants.

@@ -5,6 +5,7 @@ mod close;
 mod mark_and_plan;
 mod purge;
 mod read_only_mode;
+mod reference_sources;
 mod refuse;
 mod review;
 
@@ -39,6 +40,7 @@ use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::quarantine::PutBackCounts;
 use crate::read_only::ReadOnly;
+use crate::reference_source::References;
 use crate::report::{Outcome, Report, Seconds};
 use crate::reviewed::ReviewedPlan;
 use crate::run_record::{Mode, RunRecord};
@@ -67,6 +69,8 @@ pub struct Run {
     pub deadline: Option<Timestamp>,
     /// The reviewed plan that it carries out, its files copied into this run's state.
     pub reviewed: Option<ReviewedPlan>,
+    /// Where references come from.
+    pub references: References,
     /// What guards go by.
     pub guards: Guards,
     /// The registry's cache, where it is one whose entries are removed.
@@ -154,6 +158,9 @@ impl Run {
         };
         let mut result = self.epoch(&epoch, lock.as_ref(), began).await;
         if let Some(lock) = lock {
+            if self.record.ended {
+                lock.note_closed_books().await;
+            }
             // The last attempt at a delete has ended. While the lock is held nobody else begins.
             if let Some(Err(error)) = self.restore_read_write(&lock).await {
                 self.progress.say(&error.to_string());

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::read_only::Basis;
+use crate::reference_source::SourceName;
 
 /// What a run is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ impl Mode {
 /// The options that a run keeps through all its epochs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOptions {
+    /// Where references come from.
+    #[serde(default = "storage_alone")]
+    pub references: Vec<SourceName>,
     /// What is younger stays.
     pub keep_younger_than_seconds: u64,
     /// Whether revisions that no tag needs are dead.
@@ -60,6 +64,12 @@ pub struct RunOptions {
     pub prune_broken: bool,
     /// Whether the last links of repositories without revisions go.
     pub delete_empty_repositories: bool,
+    /// How old these links must be, too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub empty_repositories_older_than_seconds: Option<u64>,
+    /// Entries of tags' histories older than this go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub purge_tag_history_older_than_seconds: Option<u64>,
     /// The filters' rate.
     pub false_positive_rate: f64,
     /// Whether deletes that only hide are wanted.
@@ -86,6 +96,9 @@ impl Default for RunOptions {
     /// Those of a run that is told nothing.
     fn default() -> Self {
         Self {
+            references: storage_alone(),
+            empty_repositories_older_than_seconds: None,
+            purge_tag_history_older_than_seconds: None,
             keep_younger_than_seconds: 24 * 60 * 60,
             delete_untagged: false,
             accept_untagged_repositories: false,
@@ -103,6 +116,11 @@ impl Default for RunOptions {
             purges: None,
         }
     }
+}
+
+/// What versions knew that had no others.
+fn storage_alone() -> Vec<SourceName> {
+    vec![SourceName::Storage]
 }
 
 impl RunOptions {

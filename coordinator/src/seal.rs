@@ -65,6 +65,8 @@ pub struct SealOptions<'o> {
     pub shard_digits: Option<ShardDigits>,
     /// The reviewed plan that is carried out: its shards are cut alike, and links that it does not name stay.
     pub reviewed: Option<&'o PlanDocument>,
+    /// References that other sources than the storage named, and those of them that may well have no blob: segments.
+    pub sources: (Vec<FileRef>, Vec<FileRef>),
     /// Where spools go.
     pub spool_dir: &'o Path,
     /// Where its files go.
@@ -180,10 +182,11 @@ pub async fn seal(
     mut options: SealOptions<'_>,
 ) -> Result<SealedMark, SealingError> {
     let folder = options.folder.clone();
-    let items = |files: fn(&MarkedRange) -> &Vec<FileRef>| -> u64 {
-        ranges.iter().flat_map(files).map(|file| file.items).sum()
-    };
-    let at_most = items(|range| &range.findings.references);
+    let of_ranges =
+        |files: fn(&MarkedRange) -> &Vec<FileRef>| ranges.iter().flat_map(files).cloned().collect::<Vec<_>>();
+    let (of_sources, sources_may_be_absent) = std::mem::take(&mut options.sources);
+    let reference_files = [of_ranges(|range| &range.findings.references), of_sources.clone()].concat();
+    let at_most = reference_files.iter().map(|file| file.items).sum();
     let digits = options
         .reviewed
         .map(|plan| plan.shard_digits)
@@ -191,27 +194,25 @@ pub async fn seal(
         .unwrap_or_else(|| ShardDigits::for_blobs(at_most));
 
     let mut references = Spool::new(options.spool_dir)?;
-    spool_segments(
-        state,
-        &ranges,
-        |range| &range.findings.references,
-        |digest: Digest| references.push(&digits.shard_of(&digest), &digest),
-    )
+    spool_segments(state, reference_files, |digest: Digest| {
+        references.push(&digits.shard_of(&digest), &digest)
+    })
     .await?;
     let mut may_be_absent = Spool::new(options.spool_dir)?;
-    spool_segments(
-        state,
-        &ranges,
-        |range| &range.findings.may_be_absent,
-        |digest: Digest| may_be_absent.push(&digits.shard_of(&digest), &digest),
-    )
+    let absent_files = [
+        of_ranges(|range| &range.findings.may_be_absent),
+        sources_may_be_absent.clone(),
+    ]
+    .concat();
+    spool_segments(state, absent_files, |digest: Digest| {
+        may_be_absent.push(&digits.shard_of(&digest), &digest)
+    })
     .await?;
     let frozen = frozen_repositories(state, &ranges).await?;
     let mut links = Spool::new(options.spool_dir)?;
     spool_segments(
         state,
-        &ranges,
-        |range| &range.findings.layer_links,
+        of_ranges(|range| &range.findings.layer_links),
         |link: LayerLink| {
             let shard = digits.shard_of(&link.digest);
             // R8: every blob that a manifest names has a layer link in its repository.
@@ -228,8 +229,7 @@ pub async fn seal(
     let mut manifests = Spool::new(options.spool_dir)?;
     spool_segments(
         state,
-        &ranges,
-        |range| &range.findings.manifests_seen,
+        of_ranges(|range| &range.findings.manifests_seen),
         |manifest: SeenManifest| manifests.push(&digits.shard_of(&manifest.digest), &manifest),
     )
     .await?;
@@ -310,6 +310,8 @@ pub async fn seal(
         epoch: options.epoch.clone(),
         registry: registry.identity().to_owned(),
         cutoff: options.cutoff,
+        source_references: of_sources,
+        source_may_be_absent: sources_may_be_absent,
         references: distinct,
         may_be_absent: absent,
         remembered,
@@ -329,11 +331,9 @@ pub async fn seal(
 
 async fn spool_segments<R: Record>(
     state: &StateStore,
-    ranges: &[MarkedRange],
-    files: fn(&MarkedRange) -> &Vec<FileRef>,
+    files: Vec<FileRef>,
     mut push: impl FnMut(R) -> Result<(), SpoolError>,
 ) -> Result<(), SealingError> {
-    let files: Vec<FileRef> = ranges.iter().flat_map(files).cloned().collect();
     let mut segments = stream::iter(files)
         .map(|file| async move { read_segment::<R>(state, &file).await })
         .buffer_unordered(SEGMENTS_AT_ONCE);

@@ -96,7 +96,7 @@ async fn clear_cache(run: &Run) -> Option<String> {
 }
 
 /// Settles what the run left open that was last allowed to delete, unless it is this `run`, wherever its books are (`state` is
-/// looked at first), with the lock in hand: what is absent it has freed (R5). It has done so for the run before it, so there is no other. A failure is no failure of this run.
+/// looked at first), with the lock in hand, unless its books are closed: what is absent it has freed (R5). It has done so for the run before it, so there is no other. A failure is no failure of this run.
 pub async fn settle_last_delete(
     registry: &Arc<dyn Store>,
     state: &StateStore,
@@ -110,7 +110,7 @@ pub async fn settle_last_delete(
         );
         return;
     };
-    if last.epoch.run == run {
+    if last.epoch.run == run || last.closed {
         return;
     }
     if let Err(error) = try_to_settle_last_delete(registry, state, last).await {

@@ -20,10 +20,12 @@ use crate::descriptor_cache::{Cache, CacheArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::open_stores::{NamedRegistry, named_state, note_where, user_state};
+use crate::openshift::cluster::ClusterArgs;
 use crate::outputs::Outputs;
 use crate::preflight::preflight;
 use crate::progress::Progress;
 use crate::read_only::ReadOnly;
+use crate::reference_source::{References, SourceName};
 use crate::report::Report;
 use crate::reviewed::ReviewedPlan;
 use crate::run::{Ended, Run};
@@ -49,6 +51,8 @@ pub struct Order {
     pub registry: RegistryArgs,
     /// The registry.
     pub named: NamedRegistry,
+    /// The cluster that references may come from.
+    pub cluster: ClusterArgs,
     /// How it is carried out.
     pub execution: ExecutionArgs,
     /// Where every orphan is written to.
@@ -81,6 +85,11 @@ pub async fn start_run(order: Order, command: &str) -> Result<ExitStatus, RunErr
     })
     .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
     let named = &order.named;
+    if let Some(config) = &named.config
+        && !order.options.references.contains(&SourceName::Openshift)
+    {
+        config.refuse_openshift()?;
+    }
     let concurrency = order.registry.concurrency;
     let cache = match &order.cache {
         None => Cache::None,
@@ -115,7 +124,9 @@ pub async fn start_run(order: Order, command: &str) -> Result<ExitStatus, RunErr
     progress.say(&format!("run {} on {}", record.run, registry.identity()));
     let deadline = watch_deadline(&order.execution, &progress, &stop)?;
     let reviewed = ReviewedPlan::of_run(&state, &*registry, &mut record).await?;
+    let references = References::of(&record.options.references, &order.cluster).await?;
     let run = Run {
+        references,
         workers: WORKERS.min(concurrency.into()),
         reads_in_flight: if named.is_folder() {
             FOLDER_READS_IN_FLIGHT

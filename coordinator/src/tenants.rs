@@ -150,6 +150,7 @@ impl Ledger {
                         digest,
                         repository,
                         deletable: true,
+                        last_modified: removal.last_modified.unwrap_or_default(),
                     };
                     self.spool.push(&self.digits.shard_of(&digest), &link)?;
                 }
@@ -237,6 +238,7 @@ mod tests {
             digest,
             repository: repository.to_owned(),
             deletable: true,
+            last_modified: jiff::Timestamp::UNIX_EPOCH,
         };
         let links = ["a", "a-b/x", "a/b", "a/b/c"].map(link);
         assert_eq!(tenants_of(&links, &digest), BTreeSet::from(["a", "a-b"]));

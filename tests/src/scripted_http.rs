@@ -37,6 +37,8 @@ pub enum Reply {
     Answer(u16, Vec<(&'static str, String)>, String),
     /// None at all, until the server ends.
     Hang,
+    /// None: the connection is closed.
+    Close,
 }
 
 impl Reply {
@@ -117,7 +119,11 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(asked.clone());
-        let Reply::Answer(status, headers, body) = (self.handler)(&asked) else {
+        let reply = (self.handler)(&asked);
+        if matches!(reply, Reply::Close) {
+            return None;
+        }
+        let Reply::Answer(status, headers, body) = reply else {
             let (over, changed) = &self.over;
             let over = over.lock().unwrap_or_else(PoisonError::into_inner);
             drop(changed.wait_while(over, |over| !*over));

@@ -13,6 +13,8 @@ mod killed;
 mod lock_lost;
 #[path = "crash/stopped.rs"]
 mod stopped;
+#[path = "crash/suspended_owner.rs"]
+mod suspended_owner;
 #[path = "crash/tampered.rs"]
 mod tampered;
 #[path = "crash/two_state_stores.rs"]

@@ -15,7 +15,7 @@ use hardprune_common::state::{FileRef, StateStore};
 use hardprune_common::store::Store;
 use hardprune_common::store::filesystem::FilesystemStore;
 use hardprune_common::store::location::{Environment, OpenOptions, Settings, StorageLocation};
-use hardprune_common::task::{KeyRange, MarkRules};
+use hardprune_common::task::{KeyRange, MarkRules, MarkWork};
 use hardprune_coordinator::dispatch::Dispatcher;
 use hardprune_coordinator::mark;
 use hardprune_coordinator::metrics::CoordinatorMetrics;
@@ -108,9 +108,12 @@ fn rules(delete_untagged: bool, prune_broken: bool) -> MarkRules {
         delete_untagged,
         prune_broken,
         delete_empty_repositories: false,
+        empty_before: None,
+        purge_tag_history_before: None,
         purge_uploads_before: None,
         accept_untagged_repositories: true,
         reviewed: None,
+        cluster: None,
     }
 }
 
@@ -147,9 +150,13 @@ async fn mark(
         after: None,
         to: None,
     };
-    let everything = vec![mark::ToMark::without_cache(everything)];
-    let mut ranges = Vec::new();
-    mark::mark(&dispatcher, everything, &mut 0, rules, &progress, &mut ranges).await?;
+    let everything = MarkWork {
+        range: everything,
+        rules: rules.clone(),
+        cache: None,
+    };
+    let (mut names, mut ranges) = (mark::TaskNames::new("mark"), Vec::new());
+    mark::mark(&dispatcher, &mut names, vec![everything], &progress, &mut ranges).await?;
     let space = survey_blob_space(&**registry).await?;
     let options = SealOptions {
         epoch: epoch.clone(),
@@ -158,6 +165,7 @@ async fn mark(
         seed: FilterSeed::of_number(1),
         shard_digits: None,
         reviewed: None,
+        sources: Default::default(),
         spool_dir: folder.path(),
     };
     let mark = seal(&state, registry.identity(), ranges, &space, options).await?;

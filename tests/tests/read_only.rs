@@ -4,6 +4,8 @@
     reason = "what a scenario shares is a test too, though it has no #[test] of its own"
 )]
 
+#[path = "read_only/any_cluster.rs"]
+mod any_cluster;
 #[path = "read_only/cluster.rs"]
 mod cluster;
 #[path = "read_only/commands.rs"]
@@ -18,6 +20,8 @@ mod kubernetes;
 mod probed;
 #[path = "read_only/pushes.rs"]
 mod pushes;
+#[path = "read_only/restarted.rs"]
+mod restarted;
 #[path = "read_only/scripted.rs"]
 mod scripted;
 #[path = "read_only/uploads.rs"]

@@ -2,6 +2,7 @@
 //! and as the program `hardprune-worker` for others.
 
 mod budget;
+mod cluster_says;
 mod confirm_manifests;
 pub mod context;
 mod decide;
@@ -9,6 +10,7 @@ mod delete_blobs;
 mod keep_copies;
 pub mod logging;
 mod manifest_cache;
+mod mark_garbage;
 pub mod mark_limits;
 mod mark_range;
 mod mark_repository;
@@ -23,4 +25,5 @@ mod repository_keys;
 pub mod run_task;
 pub mod settle_batches;
 pub mod stores;
+pub mod trace_images;
 mod trace_live;

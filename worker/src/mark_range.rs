@@ -19,6 +19,7 @@ use hardprune_common::store::{StoreError, Wanted};
 use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, RangeCut, RangeSize, Task};
 use tokio::task::JoinSet;
 
+use crate::cluster_says::KnownRepositories;
 use crate::context::{TaskError, WorkerContext};
 use crate::manifest_cache::ManifestCache;
 use crate::mark_limits::MarkLimits;
@@ -40,6 +41,10 @@ pub(crate) async fn mark_range(
         Some(list) => Some(reviewed_keys(&context.state, list, work).await?),
         None => None,
     };
+    let cluster = match &work.rules.cluster {
+        Some(says) => Some(KnownRepositories::read(&context.state, says).await?),
+        None => None,
+    };
     let limits = context.mark_limits;
     let cache = match &work.cache {
         Some(cache) => Some(ManifestCache::open(&context.state, task, attempt, &work.range, cache).await),
@@ -55,6 +60,7 @@ pub(crate) async fn mark_range(
         links: LinkReader::new(Arc::clone(&context.registry)),
         rules: work.rules.clone(),
         reviewed,
+        cluster,
         reads_in_flight: context.reads_in_flight,
     });
     let mut writer = FindingsWriter::new(context.state.clone(), task, attempt);

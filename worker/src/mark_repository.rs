@@ -3,7 +3,7 @@
 //! Comes in: its keys. Goes out: references, problems, and removals, which are only proposals until a plan is sealed.
 //! Upholds R1, R3 and R8.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,9 +15,10 @@ use hardprune_common::segment::LayerLink;
 use hardprune_common::store::{ListRange, Store, StoreError};
 use hardprune_common::task::MarkRules;
 
+use crate::cluster_says::{KnownRepositories, Verdict};
 use crate::read_links::{LinkRead, LinkReader};
 use crate::read_manifests::ManifestReader;
-use crate::repository_keys::{Link, RepositoryKeys, Upload};
+use crate::repository_keys::{Link, RepositoryKeys};
 use crate::trace_live::{Live, Tracer};
 
 /// What marking one repository, or a piece of one, found.
@@ -51,6 +52,8 @@ pub(crate) struct RepositoryMarker {
     pub rules: MarkRules,
     /// Keys that a reviewed plan removes, where the run carries one out.
     pub reviewed: Option<HashSet<String>>,
+    /// What a cluster says, where it is asked.
+    pub cluster: Option<KnownRepositories>,
     pub reads_in_flight: usize,
 }
 
@@ -68,12 +71,21 @@ impl RepositoryMarker {
         // What the registry serves is what a link's content says, whatever its key.
         let mut served = self.examine_odd_links(&mut keys, &mut marks).await?;
         let revisions: HashSet<Digest> = keys.revisions.iter().map(|link| link.digest).collect();
-        let everything_is_live =
-            !self.rules.delete_untagged || self.tags_are_kept_elsewhere(&keys, &mut marks).await?;
+        let verdict = self.verdict(&keys.name);
+        let everything_is_live = match verdict {
+            Verdict::Storage => {
+                !self.rules.delete_untagged || self.tags_are_kept_elsewhere(&keys, &mut marks).await?
+            }
+            Verdict::Cluster(_) | Verdict::Unknown => false,
+        };
         if everything_is_live {
             served.extend(&revisions);
         } else {
-            served.extend(self.tagged(&keys, &revisions, &mut marks).await?);
+            served.extend(match verdict {
+                Verdict::Storage => self.tagged(&keys, &revisions, &mut marks).await?,
+                Verdict::Cluster(named) => revisions.intersection(named).copied().collect(),
+                Verdict::Unknown => HashSet::new(),
+            });
             served.extend(
                 keys.revisions
                     .iter()
@@ -85,13 +97,15 @@ impl RepositoryMarker {
             served.extend(&revisions);
         }
 
-        let may_be_missing = self.may_be_missing(&keys);
+        let may_be_missing = self.may_be_missing(&keys, verdict);
         let tracer = Tracer {
             repository: keys.name.as_str().into(),
             manifests: &self.manifests,
             reads_in_flight: self.reads_in_flight,
             revisions: &revisions,
             may_be_missing: &may_be_missing,
+            // Of a repository that goes as a whole nothing is live that others could describe.
+            looks_for_referrers: !(matches!(verdict, Verdict::Unknown) && served.is_empty()),
         };
         let live = tracer.trace(served).await?;
         marks.references.extend(&live.references);
@@ -110,14 +124,15 @@ impl RepositoryMarker {
         if marks.frozen {
             self.keep_all_links(&keys.name, &mut marks).await?;
         } else {
-            self.propose_dead_links(&keys, &live, &mut marks);
+            self.propose_dead_links(&keys, &live, verdict, &mut marks);
+            self.propose_history(&keys, &mut marks).await?;
         }
         marks.may_be_absent.extend(&live.may_be_absent);
         // Registries have dangling links, and tags in their history whose manifest is long gone.
         let only_kept = marks.kept.iter().filter(|digest| !needed.contains(digest));
         marks.may_be_absent.extend(only_kept);
         self.propose_uploads(&keys, &mut marks);
-        self.hand_on_layer_links(keys, &live, &needed, &mut marks);
+        self.hand_on_layer_links(keys, &live, &needed, verdict, &mut marks);
         Ok(marks)
     }
 
@@ -263,17 +278,23 @@ impl RepositoryMarker {
             ))
     }
 
-    fn is_reviewed(&self, key: &str) -> bool {
+    pub(crate) fn is_reviewed(&self, key: &str) -> bool {
         self.reviewed.as_ref().is_none_or(|keys| keys.contains(key))
     }
 
-    fn may_be_missing(&self, keys: &RepositoryKeys) -> HashSet<Digest> {
-        if !self.rules.prune_broken {
-            return HashSet::new();
-        }
+    /// Revisions whose manifest need not be there: of what a cluster does not name, nobody would miss it.
+    fn may_be_missing(&self, keys: &RepositoryKeys, verdict: Verdict<'_>) -> HashSet<Digest> {
+        let need_not_be_there = |digest: &Digest| {
+            self.rules.prune_broken
+                || match verdict {
+                    Verdict::Storage => false,
+                    Verdict::Cluster(named) => !named.contains(digest),
+                    Verdict::Unknown => true,
+                }
+        };
         keys.revisions
             .iter()
-            .filter(|link| self.may_die(&keys.name, link))
+            .filter(|link| need_not_be_there(&link.digest) && self.may_die(&keys.name, link))
             .map(|link| link.digest)
             .collect()
     }
@@ -310,22 +331,32 @@ impl RepositoryMarker {
         Ok(())
     }
 
-    fn propose_dead_links(&self, keys: &RepositoryKeys, live: &Live, marks: &mut RepositoryMarks) {
+    fn verdict(&self, repository: &str) -> Verdict<'_> {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(Verdict::Storage, |cluster| cluster.verdict(repository))
+    }
+
+    fn propose_dead_links(
+        &self,
+        keys: &RepositoryKeys,
+        live: &Live,
+        verdict: Verdict<'_>,
+        marks: &mut RepositoryMarks,
+    ) {
         let missing: HashSet<&Digest> = live.missing.iter().collect();
-        let reason_of = |digest: &Digest| {
-            if missing.contains(digest) {
-                Some(RemovalReason::ManifestMissing)
-            } else if self.rules.delete_untagged && !live.manifests.contains(digest) {
-                Some(RemovalReason::Untagged)
-            } else {
-                None
-            }
+        let reason_of = |digest: &Digest| match verdict {
+            _ if live.manifests.contains(digest) => None,
+            Verdict::Cluster(named) if !named.contains(digest) => Some(RemovalReason::NotInStream),
+            Verdict::Unknown => Some(RemovalReason::NoImageStream),
+            _ if missing.contains(digest) => Some(RemovalReason::ManifestMissing),
+            Verdict::Storage if self.rules.delete_untagged => Some(RemovalReason::Untagged),
+            Verdict::Storage | Verdict::Cluster(_) => None,
         };
-        // A manifest's index entries and signatures before its revision link.
-        for entry in &keys.index_entries {
+        // A manifest's index entries and signatures before its revision link. Where a cluster has the tags nobody looks at these.
+        let are_looked_at = matches!(verdict, Verdict::Storage);
+        for entry in keys.index_entries.iter().filter(|_| are_looked_at) {
             if let Some(reason) = reason_of(&entry.link.digest) {
-                let (tag, digest) = (entry.tag.clone(), entry.link.digest);
-                let entry_of = RepositoryEntry::TagIndexEntry { tag, digest };
+                let entry_of = entry.entry();
                 self.propose(
                     keys,
                     &entry.link,
@@ -353,7 +384,8 @@ impl RepositoryMarker {
         }
     }
 
-    fn propose(
+    /// Proposes the removal of a link, unless it is young, not exact (R3), or not in the reviewed plan.
+    pub(crate) fn propose(
         &self,
         keys: &RepositoryKeys,
         link: &Link,
@@ -367,119 +399,10 @@ impl RepositoryMarker {
             marks.removals.push(Removal {
                 kind,
                 key,
-                size: 0,
+                size: link.size,
                 last_modified: Some(link.last_modified),
                 reason,
             });
         }
-    }
-
-    fn propose_uploads(&self, keys: &RepositoryKeys, marks: &mut RepositoryMarks) {
-        let Some(before) = self.rules.purge_uploads_before else {
-            return;
-        };
-        let mut uploads: HashMap<&str, Vec<&Upload>> = HashMap::new();
-        for file in &keys.uploads {
-            uploads.entry(&file.upload).or_default().push(file);
-        }
-        for files in uploads.into_values() {
-            // An upload goes whole or not at all.
-            if files
-                .iter()
-                .any(|file| file.last_modified >= before || !file.deletable)
-            {
-                continue;
-            }
-            let before = marks.removals.len();
-            for file in files {
-                let entry = RepositoryEntry::Upload {
-                    upload: file.upload.clone(),
-                    file: file.file.clone(),
-                };
-                let key = repository_key(&keys.name, &entry);
-                if self.is_reviewed(&key) {
-                    marks.upload_bytes += file.size;
-                    marks.removals.push(Removal {
-                        kind: RemovalKind::UploadFile,
-                        key,
-                        size: file.size,
-                        last_modified: Some(file.last_modified),
-                        reason: RemovalReason::UploadAbandoned,
-                    });
-                }
-            }
-            marks.uploads += u64::from(marks.removals.len() > before);
-        }
-    }
-
-    /// Layer links go to their segment, or, in a repository that is as good as gone, with it.
-    fn hand_on_layer_links(
-        &self,
-        keys: RepositoryKeys,
-        live: &Live,
-        needed: &HashSet<Digest>,
-        marks: &mut RepositoryMarks,
-    ) {
-        if self.rules.delete_empty_repositories && self.is_empty(&keys, live, marks) {
-            marks.is_empty = true;
-            for link in &keys.layer_links {
-                let entry = RepositoryEntry::LayerLink(link.digest);
-                self.propose(
-                    &keys,
-                    link,
-                    &entry,
-                    RemovalKind::LayerLink,
-                    RemovalReason::RepositoryEmpty,
-                    marks,
-                );
-            }
-            for tag in &keys.tags {
-                let key = repository_key(&keys.name, &RepositoryEntry::TagCurrent { tag: tag.tag.clone() });
-                if self.is_reviewed(&key) {
-                    let (kind, reason) = (RemovalKind::TagCurrent, RemovalReason::RepositoryEmpty);
-                    marks.removals.push(Removal {
-                        kind,
-                        key,
-                        size: 0,
-                        last_modified: Some(tag.last_modified),
-                        reason,
-                    });
-                }
-            }
-            return;
-        }
-        marks.layer_links = keys
-            .layer_links
-            .into_iter()
-            // What a live manifest needs cannot dangle.
-            .filter(|link| !needed.contains(&link.digest))
-            .map(|link| link.of(&keys.name))
-            .collect();
-    }
-
-    /// Whether nothing is left of a repository but old links that serve nothing.
-    fn is_empty(&self, keys: &RepositoryKeys, live: &Live, marks: &RepositoryMarks) -> bool {
-        let old = |deletable: bool, last_modified| deletable && last_modified < self.rules.cutoff;
-        let uploads_purged = marks
-            .removals
-            .iter()
-            .filter(|removal| removal.kind == RemovalKind::UploadFile)
-            .count();
-        let revisions_purged = marks
-            .removals
-            .iter()
-            .filter(|removal| removal.kind == RemovalKind::RevisionLink)
-            .count();
-        !marks.frozen
-            && live.manifests.is_empty()
-            && !marks.has_odd_links
-            && keys.unrecognized == 0
-            && revisions_purged == keys.revisions.len()
-            && uploads_purged == keys.uploads.len()
-            && keys
-                .layer_links
-                .iter()
-                .all(|link| old(link.deletable, link.last_modified))
-            && keys.tags.iter().all(|tag| old(tag.deletable, tag.last_modified))
     }
 }

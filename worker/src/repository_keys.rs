@@ -15,6 +15,7 @@ use crate::mark_limits::MarkLimits;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
     pub digest: Digest,
+    pub size: u64,
     pub last_modified: Timestamp,
     /// Whether its key was exact: it may be deleted (R3).
     pub deletable: bool,
@@ -27,6 +28,7 @@ impl Link {
             digest: self.digest,
             repository: repository.to_owned(),
             deletable: self.deletable,
+            last_modified: self.last_modified,
         }
     }
 }
@@ -47,6 +49,7 @@ pub(crate) struct OddLink {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TagLink {
     pub tag: String,
+    pub size: u64,
     pub last_modified: Timestamp,
     pub deletable: bool,
 }
@@ -56,6 +59,16 @@ pub(crate) struct TagLink {
 pub(crate) struct IndexEntry {
     pub tag: String,
     pub link: Link,
+}
+
+impl IndexEntry {
+    /// What its key is made of.
+    pub fn entry(&self) -> RepositoryEntry {
+        RepositoryEntry::TagIndexEntry {
+            tag: self.tag.clone(),
+            digest: self.link.digest,
+        }
+    }
 }
 
 /// A file of an upload in progress.
@@ -111,6 +124,7 @@ impl RepositoryKeys {
     ) {
         let link = |digest| Link {
             digest,
+            size: object.size,
             last_modified: object.last_modified,
             deletable: object.exact,
         };
@@ -156,6 +170,7 @@ impl RepositoryKeys {
                 if whole {
                     self.tags.push(TagLink {
                         tag,
+                        size: object.size,
                         last_modified: object.last_modified,
                         deletable: object.exact,
                     });

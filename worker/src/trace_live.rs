@@ -40,6 +40,8 @@ pub(crate) struct Tracer<'t> {
     pub revisions: &'t HashSet<Digest>,
     /// Revisions that are dead if their manifest is missing.
     pub may_be_missing: &'t HashSet<Digest>,
+    /// Whether revisions that no root reaches are read, too: they may describe what is live, or show that the repository is broken.
+    pub looks_for_referrers: bool,
 }
 
 impl Tracer<'_> {
@@ -58,7 +60,7 @@ impl Tracer<'_> {
             .filter(|digest| !live.manifests.contains(*digest))
             .copied()
             .collect();
-        if !candidates.is_empty() && !live.frozen {
+        if self.looks_for_referrers && !candidates.is_empty() && !live.frozen {
             let mut referrers = self.referrers(&mut live, candidates).await?;
             loop {
                 let subjects: Vec<_> = referrers

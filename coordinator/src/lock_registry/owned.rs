@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hardprune_common::clock;
+use hardprune_common::failpoint;
 use hardprune_common::lock::LockDocument;
 use hardprune_common::store::{ObjectVersion, PutCondition, Store};
 use tokio::sync::Mutex;
@@ -79,6 +80,7 @@ pub(super) async fn rewrite(registry: &dyn Store, held: &mut Held) -> Result<(),
     // R11: even if nobody took it since, somebody could have, and written. So a write that comes late must not bring it back.
     let good_for = Duration::try_from(lapsed.duration_since(document.renewed)).unwrap_or_default();
     let until = asked + good_for.saturating_sub(WHOLE_SECONDS);
+    failpoint::here("lock-before-write").await;
     if clock::monotonic_now() >= until {
         return Err(has_lapsed());
     }

@@ -10,6 +10,7 @@ use crate::cli::{ExecutionArgs, OutputFormat, RegistryArgs, Resume, duration, re
 use crate::error::RunError;
 use crate::open_stores::storage_of;
 use crate::read_only::ReadOnlyArgs;
+use crate::reference_source::ReferenceArgs;
 use crate::runs::find_registry_of;
 
 /// Whether what goes can be had back.
@@ -113,6 +114,9 @@ pub struct PurgeArgs {
     /// Also keeps what layer links younger than this name.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "HARDPRUNE_KEEP_YOUNGER_THAN")]
     pub keep_younger_than: Duration,
+    /// Where references come from.
+    #[command(flatten)]
+    pub references: ReferenceArgs,
     /// How it is carried out.
     #[command(flatten)]
     pub execution: ExecutionArgs,

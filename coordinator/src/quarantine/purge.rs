@@ -9,6 +9,7 @@ use hardprune_common::store::Store;
 
 use super::args::PurgeArgs;
 use super::keeping;
+use crate::descriptor_cache::CacheArgs;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::open_stores::NamedRegistry;
@@ -104,14 +105,16 @@ async fn start(args: &PurgeArgs, run: Option<RunId>, resumes: bool) -> Result<Ex
         mode: Mode::Purge,
         options: RunOptions {
             keep_younger_than_seconds: args.keep_younger_than.as_secs(),
+            references: args.references.names(),
             purges: run,
             ..RunOptions::default()
         },
         named: NamedRegistry::of(&registry)?,
         registry,
+        cluster: args.references.cluster.clone(),
         execution: args.execution.clone(),
         candidates: None,
-        read_only: Some(ReadOnly::of(&args.read_only)?),
+        read_only: Some(ReadOnly::of(&args.read_only, &CacheArgs::default())?),
         resume: args.resume.filter(|_| resumes),
         cache: None,
     };

@@ -186,7 +186,7 @@ fn removal_of(copy: &ListedObject) -> Removal {
 }
 
 impl Record for Copy {
-    const MAGIC: [u8; 4] = *b"HPC1";
+    const MAGIC: [u8; 4] = *b"HPQ1";
     const EXTENSION: &'static str = "copies";
 
     fn encode(&self, to: &mut Vec<u8>) {

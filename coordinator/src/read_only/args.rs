@@ -23,6 +23,9 @@ pub struct ReadOnlyArgs {
     /// How that is brought about.
     #[command(flatten)]
     pub switch: SwitchArgs,
+    /// What is restarted afterwards.
+    #[command(flatten)]
+    pub restart: RestartArgs,
     /// Switches the registry to read-only: run with `sh -c`, must exit 0, and again after a crash.
     #[arg(
         long,
@@ -107,6 +110,16 @@ pub struct SwitchArgs {
     /// How often a rollout is looked at.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration, hide = true)]
     pub rollout_pause: Duration,
+}
+
+/// What is restarted for its cache.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Read-only mode")]
+pub struct RestartArgs {
+    /// With --cache restart: what runs the registry, where --read-only-via does not say: kubernetes://NAMESPACE/deployment/NAME
+    /// (or statefulset, deploymentconfig), or openshift-operator.
+    #[arg(long, value_name = "TARGET", value_parser = SwitchTarget::parse, env = "HARDPRUNE_RESTART_VIA")]
+    pub restart_via: Option<SwitchTarget>,
 }
 
 /// A repository's name: nothing that could change the address that is asked.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use clap::Args;
 use hardprune_common::lock::LEASE;
 use hardprune_common::run::{Epoch, RunId};
-use hardprune_common::store::Store;
 use hardprune_worker::process::stop_on_signal;
 
+use super::args::{RestartArgs, SwitchArgs};
 use super::switch::Switch;
-use super::{args::SwitchArgs, record, to_read_write};
+use super::{record, restart, to_read_write};
 use crate::cli::RegistryArgs;
 use crate::descriptor_cache::{Cache, CacheArgs};
 use crate::error::RunError;
@@ -35,6 +35,9 @@ pub struct ReadWriteArgs {
     /// The registry's cache, which must have forgotten what is gone.
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// What is restarted for it.
+    #[command(flatten)]
+    pub restart: RestartArgs,
 }
 
 /// Switches a registry back, if a run has left it switched.
@@ -54,6 +57,8 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
     };
     let switch = Switch::back(&record, &args.switch)?;
     let cache = Cache::of(&args.cache, named.config.as_ref())?;
+    let switched = switch.target().or(args.switch.read_only_via.as_ref());
+    let restart = restart::restarted(&args.cache, &args.restart, switched, &args.switch)?;
     let state = match &args.registry.state {
         Some(name) => named_state(name, &named.options)?,
         None => named.open_state()?,
@@ -79,16 +84,19 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
             eprintln!("{reminder}");
             Ok(())
         }
-        Cache::None => Ok(()),
+        // It goes with a restart, once nobody deletes any more.
+        Cache::None | Cache::Restart => Ok(()),
     };
     // Only now: another may have switched it back meanwhile.
     let result = match record::read(&*registry).await {
-        Ok(Some(_)) => switch_back(&*registry, &switch, cleared)
-            .await
-            .map_err(|problem| RunError::ReadOnlyLeft {
-                problem,
-                storage: storage_of(registry.identity()).to_owned(),
-            }),
+        Ok(Some(_)) => match cleared {
+            Ok(()) => to_read_write(&*registry, &switch, restart.as_ref()).await,
+            Err(problem) => Err(problem),
+        }
+        .map_err(|problem| RunError::ReadOnlyLeft {
+            problem,
+            storage: storage_of(registry.identity()).to_owned(),
+        }),
         Ok(None) => Ok(()),
         Err(error) => Err(error.into()),
     };
@@ -101,14 +109,4 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
         record.since
     ))?;
     Ok(ExitStatus::Done)
-}
-
-/// Switches a registry back whose cache is clear.
-async fn switch_back(
-    registry: &dyn Store,
-    switch: &Switch,
-    cleared: Result<(), String>,
-) -> Result<(), String> {
-    cleared?;
-    to_read_write(registry, switch).await
 }

@@ -4,6 +4,7 @@
 
 mod command;
 mod kubernetes;
+mod operator;
 mod rollout;
 mod target;
 mod workload;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::target::SwitchTarget;
 
 use self::command::Commands;
-use self::kubernetes::Cluster;
+pub(super) use self::kubernetes::Cluster;
 use super::args::SwitchArgs;
 use super::record::SwitchRecord;
 use crate::error::RunError;
@@ -136,6 +137,14 @@ impl Switch {
         }
     }
 
+    /// What of a cluster it switches.
+    pub fn target(&self) -> Option<&SwitchTarget> {
+        match self {
+            Self::Commands(_) => None,
+            Self::Cluster(cluster) => Some(cluster.target()),
+        }
+    }
+
     /// The container that was named for it.
     pub fn container(&self) -> Option<String> {
         match self {
@@ -156,15 +165,19 @@ impl Switch {
         }
     }
 
-    /// Lets the registry take writes again.
+    /// Lets the registry take writes again. With `restart`, no process of it is left then that was there before.
     ///
     /// # Errors
     ///
     /// [`SwitchError`].
-    pub async fn to_read_write(&self) -> Result<(), SwitchError> {
+    pub async fn to_read_write(&self, restart: Option<&Cluster>) -> Result<(), SwitchError> {
+        let goes_with_it = |restart: &Cluster| self.target() == Some(restart.target());
+        if let Some(restart) = restart.filter(|restart| !goes_with_it(restart)) {
+            restart.restart().await?;
+        }
         match self {
             Self::Commands(commands) => commands.to_read_write().await,
-            Self::Cluster(cluster) => cluster.to_read_write().await,
+            Self::Cluster(cluster) => cluster.to_read_write(restart.is_some_and(goes_with_it)).await,
         }
     }
 }

@@ -162,7 +162,7 @@ pub enum RegistryConfigError {
     /// Refused: OpenShift's integrated registry.
     #[error(
         "{place}: this is OpenShift's integrated registry: what is in use is written in the cluster's images and \
-         image streams, not in the storage; it needs `--references openshift`, which this version does not have"
+         image streams, not in the storage; say `--references openshift`"
     )]
     OpenShift {
         /// What shows it.

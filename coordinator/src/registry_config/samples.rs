@@ -142,6 +142,13 @@ compatibility: {schema1: {enabled: true}}
 
 #[test]
 fn openshift_is_refused() {
+    let refused = |text: &str, variables: &[(&str, &str)]| {
+        parse_with(text, variables)
+            .unwrap()
+            .refuse_openshift()
+            .unwrap_err()
+    };
+    parse_with(DEBIAN, &[]).unwrap().refuse_openshift().unwrap();
     let integrated = "\
 version: 0.1
 storage:
@@ -165,13 +172,13 @@ middleware:
         old,
         "version: 0.1\nstorage: filesystem\nauth: openshift",
     ] {
-        let error = parse_with(text, &[("REGISTRY_STORAGE", "s3")]).unwrap_err();
+        let error = refused(text, &[("REGISTRY_STORAGE", "filesystem")]);
         assert!(
             matches!(error, RegistryConfigError::OpenShift { .. }) && error.is_refusal(),
             "{error}"
         );
     }
-    let error = parse_with(DEBIAN, &[("REGISTRY_OPENSHIFT_QUOTA_ENABLED", "true")]).unwrap_err();
+    let error = refused(DEBIAN, &[("REGISTRY_OPENSHIFT_QUOTA_ENABLED", "true")]);
     assert!(matches!(error, RegistryConfigError::OpenShift { .. }), "{error}");
 }
 

@@ -143,6 +143,7 @@ impl Run {
         report.seconds = found.seconds;
         report.add_problems(&found.problems);
         report.guards.clone_from(&found.guards);
+        report.guard_limits = Some(self.guards.limits);
         report.garbage.multipart_uploads = found.multipart_uploads;
         let options = &self.record.options;
         if options.quarantine || options.purges.is_some() {

@@ -11,8 +11,8 @@ use hardprune_common::failpoint;
 use hardprune_common::filter::FilterSeed;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, SealError, SealedMark, SealedPlan};
-use hardprune_common::state::epoch_folder;
-use hardprune_common::task::MarkRules;
+use hardprune_common::state::{FileRef, epoch_folder};
+use hardprune_common::task::{KeyRange, MarkRules, MarkWork};
 use tracing::info;
 
 use super::{Found, Run};
@@ -46,7 +46,13 @@ impl Run {
         } else {
             None
         };
-        let mut to_mark = self.cut(cache.as_ref(), &rules).await?;
+        let to_mark = self.cut(cache.as_ref(), &rules).await?;
+        let cut: Vec<KeyRange> = to_mark.iter().map(|to_mark| to_mark.range.clone()).collect();
+        let gathered = self.gather_references(epoch, &cut, &rules).await?;
+        found.problems.extend(gathered.problems);
+        // Range by range: what a cluster says of the repositories there.
+        let by_range = gathered.works;
+        let mut works = with_rules(&by_range, to_mark);
         found.seconds.mark += clock::since(stage).as_secs_f64();
         let mut marked: Vec<MarkedRange> = Vec::new();
         let mut earlier = EarlierPlans::default();
@@ -55,16 +61,7 @@ impl Run {
         loop {
             round += 1;
             let stage = clock::monotonic_now();
-            let cut: Vec<_> = to_mark.iter().map(|to_mark| to_mark.range.clone()).collect();
-            let finished = mark::mark(
-                dispatcher,
-                &mut names,
-                to_mark,
-                &rules,
-                &self.progress,
-                &mut marked,
-            )
-            .await;
+            let finished = mark::mark(dispatcher, &mut names, works, &self.progress, &mut marked).await;
             found.seconds.mark += clock::since(stage).as_secs_f64();
             let mut ranges = marked.clone();
             let handed_on: Vec<_> = ranges.iter_mut().map(CachedRange::take).collect();
@@ -84,7 +81,8 @@ impl Run {
             self.refuse_untagged(&ranges)?;
             self.refuse_versioned()?;
 
-            let mark = self.seal(epoch, ranges, seed, found).await?;
+            let sources = gathered.references.clone();
+            let mark = self.seal(epoch, (ranges, sources), seed, found).await?;
             let mark = Arc::new(mark);
             found.mark = Some(Arc::clone(&mark));
             if let Some(cache) = &mut cache {
@@ -128,7 +126,7 @@ impl Run {
             };
             let is_last = round == LAST_ROUND_WITH_CACHE;
             let mut again = VecDeque::from(cache.doubt(doubted, &marked, is_last).await?);
-            to_mark = Vec::new();
+            let mut to_mark = Vec::new();
             marked.retain(|range| {
                 let is_kept = again.pop_front() == Some(false);
                 if !is_kept {
@@ -142,6 +140,7 @@ impl Run {
                 to_mark.len(),
                 to_mark.len() + marked.len(),
             ));
+            works = with_rules(&by_range, to_mark);
         }
     }
 
@@ -178,7 +177,7 @@ impl Run {
     async fn seal(
         &mut self,
         epoch: &Epoch,
-        ranges: Vec<MarkedRange>,
+        (ranges, sources): (Vec<MarkedRange>, (Vec<FileRef>, Vec<FileRef>)),
         seed: FilterSeed,
         found: &mut Found,
     ) -> Result<SealedMark, RunError> {
@@ -192,6 +191,7 @@ impl Run {
             seed,
             shard_digits: self.record.shard_digits,
             reviewed: self.reviewed.as_ref().map(ReviewedPlan::document),
+            sources,
             spool_dir: &self.spool_dir,
             folder: epoch_folder(epoch),
             copies: None,
@@ -204,4 +204,23 @@ impl Run {
         info!(references = document.references, cutoff = %document.cutoff, seconds = found.seconds.seal, "the mark is sealed");
         Ok(sealed)
     }
+}
+
+/// The work of marking ranges, each by the rules of the range that it is a part of. Those tile the key space.
+fn with_rules(by_range: &[MarkWork], to_mark: Vec<ToMark>) -> Vec<MarkWork> {
+    let rules_of = |range: &KeyRange| {
+        let begins_in = |work: &&MarkWork| match (&work.range.to, &range.after) {
+            (None, _) => true,
+            (Some(_), None) => true,
+            (Some(to), Some(after)) => after < to,
+        };
+        by_range.iter().find(begins_in).map(|work| work.rules.clone())
+    };
+    to_mark
+        .into_iter()
+        .filter_map(|ToMark { range, cache }| {
+            let rules = rules_of(&range)?;
+            Some(MarkWork { range, rules, cache })
+        })
+        .collect()
 }

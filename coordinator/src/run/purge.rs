@@ -14,7 +14,7 @@ use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{SealedMark, SealedPlan};
 use hardprune_common::state::epoch_folder;
 use hardprune_common::store::ListedObject;
-use hardprune_common::task::MarkRules;
+use hardprune_common::task::{MarkRules, MarkWork};
 use jiff::Timestamp;
 use tracing::info;
 
@@ -23,7 +23,7 @@ use crate::dispatch::Dispatcher;
 use crate::error::RunError;
 use crate::guards;
 use crate::lock_registry::RegistryLock;
-use crate::mark::{self, TaskNames};
+use crate::mark::{self, TaskNames, ToMark};
 use crate::mark_cache::{CachedRange, MarkCache};
 use crate::metrics::Stage;
 use crate::planned::Planned;
@@ -103,17 +103,18 @@ impl Run {
             true => Some(MarkCache::open(&self.state, self.registry.identity(), epoch, self.started()).await),
             false => None,
         };
-        let ranges = self.cut(cache.as_ref(), &rules).await?;
+        let to_mark = self.cut(cache.as_ref(), &rules).await?;
+        let ranges: Vec<_> = to_mark.iter().map(|to_mark| to_mark.range.clone()).collect();
+        // A cluster only adds to what is needed here: it decides about no revision.
+        let sources = self.gather_references(epoch, &ranges, &rules).await?.references;
+        let work = |ToMark { range, cache }| MarkWork {
+            range,
+            rules: rules.clone(),
+            cache,
+        };
+        let works = to_mark.into_iter().map(work).collect();
         let (mut names, mut marked) = (TaskNames::new(tasks), Vec::new());
-        mark::mark(
-            dispatcher,
-            &mut names,
-            ranges,
-            &rules,
-            &self.progress,
-            &mut marked,
-        )
-        .await?;
+        mark::mark(dispatcher, &mut names, works, &self.progress, &mut marked).await?;
         for range in &mut marked {
             // The next prune has its own to hand on.
             CachedRange::take(range);
@@ -134,6 +135,7 @@ impl Run {
             seed: FilterSeed::random(),
             shard_digits: self.record.shard_digits,
             reviewed: None,
+            sources,
             spool_dir: &self.spool_dir,
             folder,
             copies: Some(&mut copies),
@@ -166,6 +168,8 @@ impl Run {
             accept_untagged_repositories: false,
             prune_broken: false,
             delete_empty_repositories: false,
+            empty_before: None,
+            purge_tag_history_before: None,
             purge_uploads_before: None,
             reviewed: None,
             ..self.mark_rules()

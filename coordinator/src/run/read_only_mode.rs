@@ -46,10 +46,15 @@ impl Run {
         lost.map_or(result, |lost| Err(lost.into()))
     }
 
-    /// Lets the registry take writes again, where the run has switched it. `None`: a check.
+    /// Restarts the registry where its cache must go, and lets it take writes again, where the run has switched it. `None`: a check.
     pub(super) async fn restore_read_write(&mut self, lock: &RegistryLock) -> Option<Result<(), RunError>> {
         let read_only = self.read_only.as_mut()?;
-        Some(read_only.restore(&*self.registry, lock).await)
+        let has_deleted = self.record.deletes_begun();
+        Some(
+            read_only
+                .restore(&*self.registry, lock, has_deleted, &self.progress)
+                .await,
+        )
     }
 
     /// Writes into the record how read-only mode is known.

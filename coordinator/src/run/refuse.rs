@@ -1,6 +1,5 @@
 //! What stands before the first listing and before the first delete: refusals and guards; and by what rules a run marks.
 
-use hardprune_common::clock;
 use hardprune_common::problem::ProblemKind;
 use hardprune_common::quarantine::Undo;
 use hardprune_common::run::Epoch;
@@ -9,13 +8,13 @@ use hardprune_common::store::Versioning;
 use hardprune_common::task::MarkRules;
 
 use super::{Found, Run};
-use crate::abort_multipart;
 use crate::error::RunError;
 use crate::garbage::MultipartCounts;
 use crate::guards;
 use crate::lock_registry::RegistryLock;
 use crate::planned::Planned;
 use crate::run_record::Mode;
+use crate::{abort_multipart, mark};
 
 impl Run {
     /// Makes sure that the registry may be read for this, and has it read-only (R11).
@@ -64,20 +63,8 @@ impl Run {
     }
 
     pub(super) fn mark_rules(&self) -> MarkRules {
-        let options = &self.record.options;
-        let started = self.started();
-        let purge = options
-            .purge_uploads_older_than_seconds
-            .map(std::time::Duration::from_secs);
-        MarkRules {
-            cutoff: clock::earlier(started, options.keep_younger_than()),
-            delete_untagged: options.delete_untagged,
-            accept_untagged_repositories: options.accept_untagged_repositories,
-            prune_broken: options.prune_broken,
-            delete_empty_repositories: options.delete_empty_repositories,
-            purge_uploads_before: purge.map(|age| clock::earlier(started, age)),
-            reviewed: self.reviewed.as_ref().map(|plan| plan.unlink().clone()),
-        }
+        let reviewed = self.reviewed.as_ref().map(|plan| plan.unlink().clone());
+        mark::rules(&self.record.options, self.started(), reviewed)
     }
 
     /// A registry without tag links looks untagged as a whole, and is Harbor's (2.15 and later).

@@ -45,7 +45,7 @@ pub struct RunsExportArgs {
 #[group(required = true, multiple = false)]
 pub struct ExportForm {
     /// As CSV (RFC 4180). The first line names the columns: run, epoch, status (removed, planned), kind, reason, key, repository,
-    /// digest, size in bytes, `last_modified` (not of dangling layer links), worker (who sent the request), removed (when).
+    /// digest, size in bytes, `last_modified`, worker (who sent the request), removed (when).
     #[arg(long)]
     pub csv: bool,
     /// As JSON lines.

@@ -14,6 +14,7 @@ use crate::lock_registry::NobodyAtWork;
 use crate::open_stores::storage_of;
 use crate::planned::Planned;
 use crate::prune::quoted;
+use crate::reference_source::SourceName;
 use crate::report::{Outcome, Report};
 use crate::run_record::{RunOptions, RunRecord};
 use crate::runs::places::{find_run, named, optional};
@@ -37,6 +38,7 @@ pub(super) async fn show(args: &RunsShowArgs) -> Result<ExitStatus, RunError> {
 fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
     // Destructured, so that a new option cannot be forgotten.
     let RunOptions {
+        references,
         keep_younger_than_seconds,
         delete_untagged,
         accept_untagged_repositories,
@@ -44,6 +46,8 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         abort_multipart_older_than_seconds,
         prune_broken,
         delete_empty_repositories,
+        empty_repositories_older_than_seconds,
+        purge_tag_history_older_than_seconds,
         false_positive_rate: _, // only of this check's filters
         accept_versioned,
         filter_seed: _,
@@ -52,27 +56,41 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
         online: _,
         registry_request_timeout_seconds: _,
         purges: _,
-    } = record.options;
+    } = &record.options;
     let mut command = format!("hardprune delete {}", quoted(storage_of(&record.registry)));
     if let Some(state) = state {
         command += &format!(" --state {}", quoted(state));
     }
-    command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
-    if let Some(seconds) = purge_uploads_older_than_seconds {
-        command += &format!(" --purge-uploads-older-than {seconds}s");
+    if *references != [SourceName::Storage] {
+        let names: Vec<String> = references.iter().map(ToString::to_string).collect();
+        command += &format!(" --references {}", names.join(","));
     }
-    if let Some(seconds) = abort_multipart_older_than_seconds {
-        command += &format!(" --abort-multipart-older-than {seconds}s");
+    command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
+    for (seconds, option) in [
+        (purge_uploads_older_than_seconds, "--purge-uploads-older-than"),
+        (abort_multipart_older_than_seconds, "--abort-multipart-older-than"),
+        (
+            empty_repositories_older_than_seconds,
+            "--empty-repositories-older-than",
+        ),
+        (
+            purge_tag_history_older_than_seconds,
+            "--purge-tag-history-older-than",
+        ),
+    ] {
+        if let Some(seconds) = seconds {
+            command += &format!(" {option} {seconds}s");
+        }
     }
     for word in &record.guard_arguments {
         command += &format!(" {}", quoted(word));
     }
     for (is_on, flag) in [
-        (delete_untagged, "--delete-untagged"),
-        (accept_untagged_repositories, "--accept-untagged-repositories"),
-        (prune_broken, "--prune-broken"),
-        (delete_empty_repositories, "--delete-empty-repositories"),
-        (accept_versioned, "--accept-versioned"),
+        (*delete_untagged, "--delete-untagged"),
+        (*accept_untagged_repositories, "--accept-untagged-repositories"),
+        (*prune_broken, "--prune-broken"),
+        (*delete_empty_repositories, "--delete-empty-repositories"),
+        (*accept_versioned, "--accept-versioned"),
     ] {
         if is_on {
             command += &format!(" {flag}");

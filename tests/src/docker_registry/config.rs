@@ -12,6 +12,8 @@ pub struct RegistryConfig {
     storage: Backend,
     read_only: bool,
     redis: Option<RedisSettings>,
+    /// Its certificate, and the key.
+    tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// The Redis server in which a registry caches what it knows of blobs.
@@ -53,6 +55,7 @@ impl RegistryConfig {
             storage: Backend::Filesystem(root_directory.into()),
             read_only: false,
             redis: None,
+            tls: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl RegistryConfig {
             storage: Backend::S3(settings),
             read_only: false,
             redis: None,
+            tls: None,
         }
     }
 
@@ -75,6 +79,17 @@ impl RegistryConfig {
     pub fn with_redis(mut self, redis: RedisSettings) -> Self {
         self.redis = Some(redis);
         self
+    }
+
+    /// The same registry over https, with this certificate and its key (PEM).
+    pub fn with_tls(mut self, certificate: PathBuf, key: PathBuf) -> Self {
+        self.tls = Some((certificate, key));
+        self
+    }
+
+    /// What its address begins with.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Writes the configuration of a registry that listens on an address.
@@ -110,6 +125,9 @@ impl RegistryConfig {
             // Without a pattern that allows them, manifests with foreign layers are refused.
             "validation": {"manifests": {"urls": {"allow": ["^https?://"]}}},
         });
+        if let Some((certificate, key)) = &self.tls {
+            config["http"]["tls"] = json!({"certificate": certificate, "key": key});
+        }
         if let Some(redis) = &self.redis {
             config["storage"]["cache"] = json!({"blobdescriptor": "redis"});
             config["redis"] =

@@ -147,6 +147,22 @@ fn closed_before(two: &Two, failpoint: &str) -> Result<()> {
     two.check_done()
 }
 
+/// The first operator's run came to its end: where its books are is nobody's concern any more.
+#[test]
+fn books_that_are_closed_need_not_be_reached() {
+    for two in Two::everywhere().unwrap() {
+        let first = two.delete(&two.first, &[]);
+        let report = report_of(&two.scene.program.run(&first).unwrap(), 0).unwrap();
+        assert!(freed_in(&report).unwrap() > 0, "{report}");
+        fs::rename(&two.first, format!("{}.away", two.first)).unwrap();
+        let (finished, _) = two.second_run().unwrap();
+        for word in ["cannot be closed", "are settled"] {
+            assert!(!finished.stderr.contains(word), "{finished:?}");
+        }
+        assert!(!Path::new(&two.first).exists());
+    }
+}
+
 /// The second operator cannot reach the books: what nobody can tell any more counts for nobody, and that is said.
 #[test]
 fn what_two_runs_may_have_deleted_counts_for_neither() {

@@ -48,6 +48,37 @@ fn more_than_half_is_refused_unless_it_is_allowed() {
     }
 }
 
+/// Who reads a report later must know what was allowed.
+#[test]
+fn the_report_has_the_limits() {
+    let scene = scene(On::Folder, &Shape::small(41)).unwrap();
+    let limits = |others: &[&str]| scene.report(0, &scene.delete(others)).unwrap()["guard_limits"].clone();
+    let usual = serde_json::json!({
+        "accept_no_references": false, "min_present": 95.0, "max_delete_percent": 50.0, "max_delete_blobs": null,
+        "max_delete_bytes": null, "max_clock_difference_seconds": 300,
+    });
+    assert_eq!(limits(&[]), usual);
+    let options = [
+        "--max-delete-percent",
+        "33.33",
+        "--max-delete-bytes",
+        "1GiB",
+        "--accept-no-references",
+    ];
+    let mut raised = usual;
+    raised["max_delete_percent"] = 33.33.into();
+    raised["max_delete_bytes"] = (1_u64 << 30).into();
+    raised["accept_no_references"] = true.into();
+    assert_eq!(limits(&options), raised);
+    assert_eq!(scene.show_run(&latest(&scene)).unwrap()["guard_limits"], raised);
+}
+
+fn latest(scene: &Scene) -> String {
+    let runs = std::fs::read_dir(scene.state().join("hardprune/runs")).unwrap();
+    let names = runs.map(|run| run.unwrap().file_name().into_string().unwrap());
+    names.max().unwrap()
+}
+
 #[test]
 fn limits_in_numbers() {
     let scene = scene(On::Folder, &Shape::small(42)).unwrap();

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use hardprune_tests::checker::Roots;
 use hardprune_tests::generate::{Shape, generate};
 use hardprune_tests::pull::{Puller, pull_everything};
-use hardprune_tests::storage_writer::{Storage, blob_key, layer_link_key, revision_link_key, tag_index_key};
+use hardprune_tests::storage_writer::{
+    Storage, blob_key, layer_link_key, revision_link_key, tag_index_key, tag_link_key,
+};
 use hardprune_tests::truth::Tag;
 
 use crate::scene::{
@@ -249,6 +251,140 @@ fn the_links_of_an_empty_repository_go_and_blobs_that_others_need_stay() {
             .exists()
     );
     assert!(place.checked(Roots::Revisions).unwrap().violations.is_empty());
+}
+
+/// A tag that was moved twice: what it meant once goes by an age of its own, what it means now never does.
+#[test]
+fn in_a_folder_stale_entries_of_tags_histories_go_by_their_age() {
+    stale_history_goes(&Place::folder().unwrap()).unwrap();
+}
+
+#[test]
+fn on_s3_stale_entries_of_tags_histories_go_by_their_age() {
+    stale_history_goes(&Place::s3("").unwrap()).unwrap();
+}
+
+fn stale_history_goes(place: &Place) -> Result<()> {
+    let truth = generate(&Shape::small(12), place)?;
+    let hardprune = place.hardprune()?;
+    let before = place.inventory()?;
+    let mut images = before.0.keys().filter_map(|key| {
+        let (repository, rest) = key
+            .strip_prefix("docker/registry/v2/repositories/")?
+            .split_once("/_manifests/revisions/sha256/")?;
+        Some((repository, format!("sha256:{}", rest.strip_suffix("/link")?)))
+    });
+    let (repository, now) = images.next().context("there is no image")?;
+    let others: Vec<_> = images.filter(|(name, _)| *name == repository).take(2).collect();
+    let [(_, older), (_, oldest)] = others.as_slice() else {
+        anyhow::bail!("{repository} has too few images");
+    };
+    let day = HOUR * 24;
+    let entry = |tag: &str, digest: &str| tag_index_key(repository, tag, digest);
+    for (key, digest, age) in [
+        (tag_link_key(repository, "moved"), &now, day * 9),
+        (entry("moved", &now), &now, day * 9),
+        (entry("moved", older), older, day * 5),
+        (entry("moved", oldest), oldest, day * 20),
+        // Nobody can say what it means: all of its history stays.
+        (
+            tag_link_key(repository, "unclear"),
+            &"sha256:0".to_owned(),
+            day * 9,
+        ),
+        (entry("unclear", older), older, day * 20),
+        (entry("unclear", oldest), oldest, day * 20),
+    ] {
+        place.put(&key, digest.as_bytes(), SystemTime::now() - age)?;
+    }
+    let (_, checked) = candidates(&hardprune, place, &[])?;
+    ensure!(
+        number(&checked, "garbage.stale_tag_history.links")? == 0,
+        "{checked}"
+    );
+    let before = place.inventory()?;
+    let live = place.live()?;
+
+    for (age, gone) in [
+        ("168h", vec![entry("moved", oldest)]),
+        ("96h", vec![entry("moved", older)]),
+    ] {
+        let options = ["--purge-tag-history-older-than", age];
+        let checked = candidates(&hardprune, place, &options)?.1;
+        let deleted = report(&hardprune, place, 0, "delete", &options)?;
+        for report in [checked, deleted] {
+            ensure!(
+                number(&report, "garbage.stale_tag_history.links")? == 1,
+                "{report:#}"
+            );
+            ensure!(
+                number(&report, "garbage.stale_tag_history.bytes")? == 71,
+                "{report:#}"
+            );
+            ensure!(number(&report, "garbage.tag_history")? == 1, "{report:#}");
+        }
+        let left = place.inventory()?;
+        for key in gone {
+            ensure!(!left.0.contains_key(&key), "{key} is left");
+        }
+    }
+    let difference = before.until(&place.inventory()?);
+    ensure!(difference.removed_blobs() == truth.orphans);
+    let links = difference.removed.keys().filter(|key| key.contains("/tags/"));
+    ensure!(links.count() == 2, "{:?}", difference.removed);
+    ensure!(place.live()?.live_blobs == live.live_blobs);
+    Ok(())
+}
+
+/// The age of an empty repository is that of its youngest link.
+#[test]
+fn empty_repositories_have_an_age_of_their_own() {
+    let place = Place::folder().unwrap();
+    let truth = generate(&Shape::small(13), &place).unwrap();
+    let live = truth.live.keys().next().unwrap();
+    let link = |days: u32| {
+        (
+            layer_link_key(&format!("gone/for-{days}"), live),
+            HOUR * 24 * days,
+        )
+    };
+    for (key, age) in [link(3), link(30)] {
+        place.put(&key, live.as_bytes(), SystemTime::now() - age).unwrap();
+    }
+    // A tag's history is a part of it.
+    let (entry, age) = (tag_index_key("gone/for-30", "once", live), HOUR * 24 * 30);
+    place
+        .put(&entry, live.as_bytes(), SystemTime::now() - age)
+        .unwrap();
+    let hardprune = place.hardprune().unwrap();
+    let options = [
+        "--delete-empty-repositories",
+        "--empty-repositories-older-than",
+        "168h",
+    ];
+    let checked = candidates(&hardprune, &place, &options).unwrap().1;
+    let before = place.inventory().unwrap();
+    let deleted = report(&hardprune, &place, 0, "delete", &options).unwrap();
+    for report in [checked, deleted] {
+        let figure = |name: &str| number(&report, &format!("garbage.{name}")).unwrap();
+        assert_eq!(figure("empty_repositories"), 1, "{report:#}");
+        assert_eq!(figure("empty_repositories_links.links"), 2, "{report:#}");
+        assert_eq!(figure("empty_repositories_links.bytes"), 142, "{report:#}");
+        assert_eq!(figure("stale_tag_history.links"), 0, "{report:#}");
+    }
+    let difference = before.until(&place.inventory().unwrap());
+    let gone: Vec<_> = difference
+        .removed
+        .keys()
+        .filter(|key| key.contains("/gone/"))
+        .collect();
+    assert_eq!(gone, [&link(30).0, &entry]);
+    assert!(
+        !place
+            .path("docker/registry/v2/repositories/gone/for-30")
+            .unwrap()
+            .exists()
+    );
 }
 
 /// One manifest's blob is lost: its repository is frozen, until `--prune-broken` takes the manifest for dead.

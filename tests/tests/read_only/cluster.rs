@@ -32,8 +32,8 @@ pub struct State {
     pub workload: Value,
     pub config: Value,
     path: String,
-    /// The containers that the pods had before the last change.
-    before: Value,
+    /// The generation and the containers of the pods before the changes that are not rolled out yet.
+    before: (u64, Value),
     /// Looks since the last change.
     looks: usize,
     version: u64,
@@ -74,7 +74,7 @@ impl Cluster {
             "spec": {"managementState": "Managed", "replicas": REPLICAS},
         });
         let state = Arc::new(Mutex::new(State {
-            before: workload["spec"]["template"]["spec"]["containers"].clone(),
+            before: (0, Value::Null),
             workload,
             config,
             path: format!("/apis/{group}/v1/namespaces/{namespace}/{plural}/{name}"),
@@ -208,8 +208,12 @@ impl State {
         if new["spec"] != object["spec"] {
             let generation = object["metadata"]["generation"].as_u64().unwrap();
             new["metadata"]["generation"] = (generation + 1).into();
+            if self.is_rolled_out() {
+                let containers = &self.workload["spec"]["template"]["spec"]["containers"];
+                let generation = self.workload["metadata"]["generation"].as_u64().unwrap();
+                self.before = (generation, containers.clone());
+            }
             self.looks = 0;
-            self.before = self.workload["spec"]["template"]["spec"]["containers"].clone();
         }
         if is_config {
             self.config = new;
@@ -231,6 +235,11 @@ impl State {
         self.workload["metadata"]["generation"] = (generation + 1).into();
     }
 
+    /// Whether the pods that are there now were all made after the last change.
+    pub fn is_rolled_out(&self) -> bool {
+        self.looks >= OLD_PODS_GONE
+    }
+
     fn is_read_only(&self) -> bool {
         self.workload["spec"]["template"].to_string().contains("true")
     }
@@ -246,20 +255,23 @@ impl State {
         json!({"observedGeneration": generation, "updatedReplicas": 2, "replicas": 2, "readyReplicas": 2})
     }
 
-    fn pods(&self) -> Vec<Value> {
-        let pod = |name: &str, containers: &Value| {
+    /// The pods that are there.
+    pub fn pods(&self) -> Vec<Value> {
+        let generation = self.workload["metadata"]["generation"].as_u64().unwrap();
+        let pod = |name: &str, generation: u64, containers: &Value| {
+            let uid = format!("{generation}-{}", name.rsplit('-').next().unwrap());
             json!({
-                "metadata": {"name": name, "labels": {"app": "registry"}},
+                "metadata": {"name": name, "uid": uid, "labels": {"app": "registry"}},
                 "spec": {"containers": containers}, "status": {"phase": "Running"},
             })
         };
         let containers = &self.workload["spec"]["template"]["spec"]["containers"];
         let mut pods = vec![
-            pod("registry-new-1", containers),
-            pod("registry-new-2", containers),
+            pod("registry-new-1", generation, containers),
+            pod("registry-new-2", generation, containers),
         ];
         if self.looks < OLD_PODS_GONE || self.faults.old_pod_stays {
-            pods.push(pod("registry-old-1", &self.before));
+            pods.push(pod("registry-old-1", self.before.0, &self.before.1));
         }
         pods
     }

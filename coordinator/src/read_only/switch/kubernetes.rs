@@ -7,19 +7,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use hardprune_common::clock;
 use hardprune_common::store::cloud::is_loopback;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::rollout::{self, Wait};
+use super::rollout::{self, MustGo, NotSeen, Wait};
 use super::target::{SwitchTarget, WorkloadKind};
-use super::{SwitchError, workload};
+use super::{SwitchError, operator, workload};
 use crate::human::printable;
 
 /// On the object that was changed: what was there before.
@@ -42,12 +41,6 @@ pub(in crate::read_only) struct Cluster {
     container: Option<String>,
     timeout: Duration,
     pause: Duration,
-}
-
-/// What an annotation keeps of the operator's configuration.
-#[derive(Debug, Serialize, Deserialize)]
-struct EarlierConfig {
-    read_only: Option<bool>,
 }
 
 impl Cluster {
@@ -78,85 +71,154 @@ impl Cluster {
     /// Switches to read-only mode, and waits until every pod that is left has it.
     pub async fn to_read_only(&self, stop: &CancellationToken) -> Result<(), SwitchError> {
         let client = self.connect().await?;
-        let (namespace, kind, name, container) = match &self.target {
-            SwitchTarget::Workload {
-                namespace,
-                kind,
-                name,
-            } => {
-                let api = workload_api(&client, namespace, *kind);
-                let asked = Asked::workload(namespace, *kind, name);
+        let (namespace, kind, name) = self.workload();
+        let container = match &self.target {
+            SwitchTarget::Workload { .. } => {
+                let api = workload_api(&client, namespace, kind);
+                let asked = Asked::workload(namespace, kind, name);
                 let chosen = self.container.as_deref();
                 let object = self
                     .change(&api, name, &asked, |object| {
                         workload::to_read_only(object, chosen)
                     })
                     .await?;
-                let container = workload::switched_container(&object).unwrap_or_default();
-                (namespace.as_str(), *kind, name.as_str(), container)
+                workload::switched_container(&object).unwrap_or_default()
             }
             SwitchTarget::OpenshiftOperator => {
                 let api = Api::all_with(client.clone(), &operator_resource());
-                self.change(&api, OPERATOR_CONFIG, &Asked::operator(), config_to_read_only)
+                self.change(&api, OPERATOR_CONFIG, &Asked::operator(), operator::to_read_only)
                     .await?;
-                let (namespace, name, container) = OPERATED;
-                (namespace, WorkloadKind::Deployment, name, container.to_owned())
+                OPERATED.2.to_owned()
             }
         };
         info!(target = %self.target, container, "is switched to read-only; waits for its pods");
-        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        self.wait((client, namespace, kind, name), Some((&pods, &container)), stop)
-            .await
+        self.wait(
+            (client, namespace, kind, name),
+            &MustGo::WithoutReadOnly(container),
+            stop,
+        )
+        .await
     }
 
-    /// Puts back what was there before, and waits for the rollout.
-    pub async fn to_read_write(&self) -> Result<(), SwitchError> {
+    /// Puts back what was there before, and waits for the rollout; with `restarts` in any case for one, and until every pod of
+    /// before is gone with what it remembers.
+    pub async fn to_read_write(&self, restarts: bool) -> Result<(), SwitchError> {
         let client = self.connect().await?;
-        let (namespace, kind, name) = match &self.target {
+        let (namespace, kind, name) = self.workload();
+        let must_go = if restarts {
+            self.pods_of_before(&client).await?
+        } else {
+            MustGo::None
+        };
+        match &self.target {
+            SwitchTarget::Workload { .. } => {
+                let now = clock::machine_now().to_string();
+                let back = |object: &mut DynamicObject| {
+                    let is_back = workload::to_read_write(object)?;
+                    if restarts {
+                        workload::restart(object, &now);
+                    }
+                    Ok(is_back || restarts)
+                };
+                let api = workload_api(&client, namespace, kind);
+                self.change(&api, name, &Asked::workload(namespace, kind, name), back)
+                    .await?;
+            }
+            SwitchTarget::OpenshiftOperator => {
+                if restarts {
+                    // The operator rolls out only what its configuration changes, and that may have been read-only before.
+                    self.begin_restart(&client).await?;
+                }
+                let api = Api::all_with(client.clone(), &operator_resource());
+                self.change(&api, OPERATOR_CONFIG, &Asked::operator(), operator::to_read_write)
+                    .await?;
+            }
+        }
+        info!(target = %self.target, "is switched back; waits for its rollout");
+        // Whoever wants to stop wants this to end, too.
+        self.wait(
+            (client, namespace, kind, name),
+            &must_go,
+            &CancellationToken::new(),
+        )
+        .await
+    }
+
+    /// Restarts every pod, and waits until those of before are gone with what they remember.
+    pub async fn restart(&self) -> Result<(), SwitchError> {
+        let client = self.connect().await?;
+        let must_go = self.pods_of_before(&client).await?;
+        self.begin_restart(&client).await?;
+        let (namespace, kind, name) = self.workload();
+        info!(target = %self.target, "is restarted; waits for its pods");
+        self.wait(
+            (client, namespace, kind, name),
+            &must_go,
+            &CancellationToken::new(),
+        )
+        .await
+    }
+
+    async fn begin_restart(&self, client: &Client) -> Result<(), SwitchError> {
+        let (namespace, kind, name) = self.workload();
+        let now = clock::machine_now().to_string();
+        let restart = |object: &mut DynamicObject| {
+            workload::restart(object, &now);
+            Ok(true)
+        };
+        let api = workload_api(client, namespace, kind);
+        self.change(&api, name, &Asked::workload(namespace, kind, name), restart)
+            .await?;
+        Ok(())
+    }
+
+    /// The pods that there are now.
+    async fn pods_of_before(&self, client: &Client) -> Result<MustGo, SwitchError> {
+        let (namespace, kind, name) = self.workload();
+        let pods = Api::namespaced(client.clone(), namespace);
+        let found = rollout::running(&workload_api(client, namespace, kind), name, &pods).await;
+        match found.map_err(|error| self.not_seen(&error))? {
+            Some(uids) => Ok(MustGo::Before(uids)),
+            None => Err(self.problem("its selector is not understood: which pods are its own?".to_owned())),
+        }
+    }
+
+    /// The workload that runs the registry.
+    fn workload(&self) -> (&str, WorkloadKind, &str) {
+        match &self.target {
             SwitchTarget::Workload {
                 namespace,
                 kind,
                 name,
-            } => {
-                let api = workload_api(&client, namespace, *kind);
-                let asked = Asked::workload(namespace, *kind, name);
-                self.change(&api, name, &asked, workload::to_read_write).await?;
-                (namespace.as_str(), *kind, name.as_str())
-            }
-            SwitchTarget::OpenshiftOperator => {
-                let api = Api::all_with(client.clone(), &operator_resource());
-                self.change(&api, OPERATOR_CONFIG, &Asked::operator(), config_to_read_write)
-                    .await?;
-                (OPERATED.0, WorkloadKind::Deployment, OPERATED.1)
-            }
-        };
-        info!(target = %self.target, "is switched back; waits for its rollout");
-        // Whoever wants to stop wants this to end, too.
-        self.wait((client, namespace, kind, name), None, &CancellationToken::new())
-            .await
+            } => (namespace, *kind, name),
+            SwitchTarget::OpenshiftOperator => (OPERATED.0, WorkloadKind::Deployment, OPERATED.1),
+        }
     }
 
     async fn wait(
         &self,
         (client, namespace, kind, name): (Client, &str, WorkloadKind, &str),
-        pods: Option<(&Api<Pod>, &str)>,
+        must_go: &MustGo,
         stop: &CancellationToken,
     ) -> Result<(), SwitchError> {
         let api = workload_api(&client, namespace, kind);
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
         let wait = Wait {
             target: &self.target,
             timeout: self.timeout,
             pause: self.pause,
             stop,
         };
-        let failed = |error: &kube::Error, verb: &str, what: &str| {
-            let mut asked = Asked::workload(namespace, kind, name);
-            if what == "pods" {
-                asked.resource = "pods".to_owned();
-            }
-            self.failed(error, verb, &asked)
-        };
-        rollout::wait(wait, (&api, name), pods, failed).await
+        rollout::wait(wait, (&api, name), (&pods, must_go), |error| self.not_seen(error)).await
+    }
+
+    fn not_seen(&self, (error, verb, what): &NotSeen) -> SwitchError {
+        let (namespace, kind, name) = self.workload();
+        let mut asked = Asked::workload(namespace, kind, name);
+        if *what == "pods" {
+            asked.resource = "pods".to_owned();
+        }
+        self.failed(error, verb, &asked)
     }
 
     /// Finds the cluster as `kubectl` does.
@@ -256,7 +318,7 @@ impl Cluster {
             ),
             SwitchTarget::OpenshiftOperator => format!(
                 "`get` and `update` on configs.imageregistry.operator.openshift.io {OPERATOR_CONFIG:?}, and in namespace {} `get` on \
-                 deployments.apps and `list` on pods",
+                 deployments.apps (for --cache restart also `update`) and `list` on pods",
                 OPERATED.0
             ),
         }
@@ -319,81 +381,4 @@ fn workload_api(client: &Client, namespace: &str, kind: WorkloadKind) -> Api<Dyn
 fn operator_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("imageregistry.operator.openshift.io", "v1", "Config");
     ApiResource::from_gvk_with_plural(&kind, "configs")
-}
-
-fn config_to_read_only(config: &mut DynamicObject) -> Result<bool, String> {
-    let state = config.data["spec"]["managementState"].as_str();
-    if let Some(state) = state.filter(|state| *state != "Managed") {
-        return Err(format!(
-            "the operator does not manage the registry (managementState {state:?}), so spec.readOnly would do nothing: switch the \
-             Deployment that runs it"
-        ));
-    }
-    let annotations = config.metadata.annotations.get_or_insert_default();
-    let is_ours = annotations.contains_key(ANNOTATION);
-    let earlier = config.data["spec"]["readOnly"].as_bool();
-    if is_ours && earlier == Some(true) {
-        return Ok(false);
-    }
-    if !is_ours {
-        let earlier = json!(EarlierConfig { read_only: earlier });
-        annotations.insert(ANNOTATION.to_owned(), earlier.to_string());
-    }
-    config.data["spec"]["readOnly"] = true.into();
-    Ok(true)
-}
-
-fn config_to_read_write(config: &mut DynamicObject) -> Result<bool, String> {
-    let annotations = config.metadata.annotations.get_or_insert_default();
-    let Some(earlier) = annotations.remove(ANNOTATION) else {
-        return Ok(false);
-    };
-    let earlier: EarlierConfig = serde_json::from_str(&earlier).map_err(|error| {
-        format!("its annotation {ANNOTATION} cannot be read ({error}): set spec.readOnly by hand")
-    })?;
-    match (earlier.read_only, config.data["spec"].as_object_mut()) {
-        (Some(value), Some(spec)) => drop(spec.insert("readOnly".to_owned(), Value::Bool(value))),
-        (None, Some(spec)) => drop(spec.remove("readOnly")),
-        (_, None) => {}
-    }
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(spec: Value) -> DynamicObject {
-        serde_json::from_value(json!({
-            "apiVersion": "imageregistry.operator.openshift.io/v1", "kind": "Config",
-            "metadata": {"name": "cluster"}, "spec": spec,
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn the_operators_configuration_goes_and_comes_back() {
-        for spec in [
-            json!({"managementState": "Managed"}),
-            json!({"managementState": "Managed", "readOnly": false, "replicas": 2}),
-            json!({"managementState": "Managed", "readOnly": true}),
-        ] {
-            let mut object = config(spec.clone());
-            assert!(config_to_read_only(&mut object).unwrap());
-            assert_eq!(object.data["spec"]["readOnly"], true);
-            assert!(
-                !config_to_read_only(&mut object).unwrap(),
-                "it was switched already"
-            );
-            assert!(config_to_read_write(&mut object).unwrap());
-            assert_eq!(object.data["spec"], spec);
-            assert!(!config_to_read_write(&mut object).unwrap());
-        }
-        let mut object = config(json!({"managementState": "Unmanaged"}));
-        assert!(
-            config_to_read_only(&mut object)
-                .unwrap_err()
-                .contains("Unmanaged")
-        );
-    }
 }

@@ -1,6 +1,7 @@
-//! Waits for a workload's rollout: the controller has seen the change, every replica has it, and no pod without it is left,
-//! not even one that is about to end, because that one may still be writing.
+//! Waits for a workload's rollout: the controller has seen the change, every replica has it, and no pod is left that must go,
+//! not even one that is about to end, because that one may still be writing, or remember what is gone.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use hardprune_common::clock;
@@ -26,7 +27,36 @@ pub(super) struct Wait<'w> {
     pub stop: &'w CancellationToken,
 }
 
-/// Waits until a workload's rollout has ended; with `pods`, until all that are left have read-only mode in this container.
+/// Pods that must be gone before a rollout counts as ended.
+#[derive(Debug)]
+pub(super) enum MustGo {
+    /// None: what the workload says of itself is enough.
+    None,
+    /// Those without read-only mode in this container.
+    WithoutReadOnly(String),
+    /// Those that were there before, by their uids.
+    Before(HashSet<String>),
+}
+
+impl MustGo {
+    fn names(&self, pod: &Pod) -> bool {
+        !is_over(pod)
+            && match self {
+                Self::None => false,
+                Self::WithoutReadOnly(container) => may_write(pod, container),
+                Self::Before(uids) => uids.contains(&uid(pod)),
+            }
+    }
+
+    fn describe(&self) -> &'static str {
+        match self {
+            Self::None | Self::Before(_) => "pods of before are left",
+            Self::WithoutReadOnly(_) => "pods without read-only mode are left",
+        }
+    }
+}
+
+/// Waits until a workload's rollout has ended and no pod is left that must go.
 ///
 /// # Errors
 ///
@@ -34,17 +64,17 @@ pub(super) struct Wait<'w> {
 pub(super) async fn wait(
     wait: Wait<'_>,
     (api, name): (&Api<DynamicObject>, &str),
-    pods: Option<(&Api<Pod>, &str)>,
-    failed: impl Fn(&kube::Error, &str, &str) -> SwitchError,
+    (pods, must_go): (&Api<Pod>, &MustGo),
+    failed: impl Fn(&NotSeen) -> SwitchError,
 ) -> Result<(), SwitchError> {
     let until = clock::monotonic_now() + wait.timeout;
     loop {
-        let seen = match look(api, name, pods).await {
+        let seen = match look(api, name, (pods, must_go)).await {
             Ok(None) => return Ok(()),
             Ok(Some(seen)) => seen,
             // A cluster that is busy, or away for a moment, rolls out all the same.
             Err((error, _, _)) if is_passing(&error) => format!("the cluster does not answer: {error}"),
-            Err((error, verb, what)) => return Err(failed(&error, verb, what)),
+            Err(error) => return Err(failed(&error)),
         };
         debug!(target = %wait.target, seen, "the rollout goes on");
         if clock::monotonic_now() >= until {
@@ -61,30 +91,27 @@ pub(super) async fn wait(
     }
 }
 
-type NotSeen = (kube::Error, &'static str, &'static str);
+pub(super) type NotSeen = (kube::Error, &'static str, &'static str);
 
 /// What is still missing. `None`: nothing.
 async fn look(
     api: &Api<DynamicObject>,
     name: &str,
-    pods: Option<(&Api<Pod>, &str)>,
+    (pods, must_go): (&Api<Pod>, &MustGo),
 ) -> Result<Option<String>, NotSeen> {
     let object = api.get(name).await.map_err(|error| (error, "get", "workload"))?;
     if let Some(seen) = unfinished(object.metadata.generation, &object.data) {
         return Ok(Some(seen));
     }
-    let Some((pods, container)) = pods else {
+    if matches!(must_go, MustGo::None) {
         return Ok(None);
-    };
-    let Some(selector) = selector(&object.data["spec"]["selector"]) else {
+    }
+    let Some(all) = pods_of(&object, pods).await? else {
         return Ok(Some("its selector is not understood".to_owned()));
     };
-    let list = pods.list(&ListParams::default().labels(&selector)).await;
-    let list = list.map_err(|error| (error, "list", "pods"))?;
-    let old: Vec<String> = list
-        .items
+    let old: Vec<String> = all
         .iter()
-        .filter(|pod| may_write(pod, container))
+        .filter(|pod| must_go.names(pod))
         .map(ResourceExt::name_any)
         .collect();
     if old.is_empty() {
@@ -92,10 +119,34 @@ async fn look(
     }
     let examples: Vec<_> = old.iter().take(EXAMPLES).map(String::as_str).collect();
     Ok(Some(format!(
-        "{} pods without read-only mode are left, for example {}",
+        "{} {}, for example {}",
         old.len(),
+        must_go.describe(),
         examples.join(", ")
     )))
+}
+
+/// The pods of a workload that are not over, by their uids. `None` where its selector is not understood.
+pub(super) async fn running(
+    api: &Api<DynamicObject>,
+    name: &str,
+    pods: &Api<Pod>,
+) -> Result<Option<HashSet<String>>, NotSeen> {
+    let object = api.get(name).await.map_err(|error| (error, "get", "workload"))?;
+    let all = pods_of(&object, pods).await?;
+    Ok(all.map(|all| all.iter().filter(|pod| !is_over(pod)).map(uid).collect()))
+}
+
+async fn pods_of(object: &DynamicObject, pods: &Api<Pod>) -> Result<Option<Vec<Pod>>, NotSeen> {
+    let Some(selector) = selector(&object.data["spec"]["selector"]) else {
+        return Ok(None);
+    };
+    let list = pods.list(&ListParams::default().labels(&selector)).await;
+    Ok(Some(list.map_err(|error| (error, "list", "pods"))?.items))
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.uid().unwrap_or_else(|| pod.name_any())
 }
 
 fn is_passing(error: &kube::Error) -> bool {
@@ -127,12 +178,13 @@ fn unfinished(generation: Option<i64>, data: &Value) -> Option<String> {
     })
 }
 
-/// A pod that is not over and has no read-only mode.
-fn may_write(pod: &Pod, container: &str) -> bool {
+fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
-        return false;
-    }
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// A pod that has no read-only mode.
+fn may_write(pod: &Pod, container: &str) -> bool {
     let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let found = containers.find(|found| found.name == container);
     let value = found.and_then(|found| serde_json::to_value(found).ok());
@@ -202,23 +254,32 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_may_write() {
+    fn pods_that_must_go() {
         let pod = |phase: &str, container: &str, value: &str| -> Pod {
             serde_json::from_value(json!({
-                "metadata": {"name": "p", "deletionTimestamp": "2026-11-24T00:00:00Z"},
+                "metadata": {"name": "p", "uid": "u", "deletionTimestamp": "2026-11-24T00:00:00Z"},
                 "spec": {"containers": [{"name": container, "env": [{"name": VARIABLE, "value": value}]}]},
                 "status": {"phase": phase},
             }))
             .unwrap()
         };
         let on = "{\"enabled\":true}";
-        assert!(!may_write(&pod("Running", "r", on), "r"));
+        let writing = MustGo::WithoutReadOnly("r".to_owned());
+        assert!(!writing.names(&pod("Running", "r", on)));
         assert!(
-            may_write(&pod("Running", "r", "{}"), "r"),
+            writing.names(&pod("Running", "r", "{}")),
             "it is about to end, and writes"
         );
-        assert!(may_write(&pod("Running", "other", on), "r"));
-        assert!(!may_write(&pod("Succeeded", "r", "{}"), "r"));
+        assert!(writing.names(&pod("Running", "other", on)));
+        assert!(!writing.names(&pod("Succeeded", "r", "{}")));
+
+        let before = |uid: &str| MustGo::Before(HashSet::from([uid.to_owned()]));
+        assert!(
+            before("u").names(&pod("Running", "r", on)),
+            "it is about to end, and remembers"
+        );
+        assert!(!before("another").names(&pod("Running", "r", on)));
+        assert!(!before("u").names(&pod("Failed", "r", on)));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::kubernetes::ANNOTATION;
 
 /// Distribution's setting `storage.maintenance.readonly.enabled`, as a variable.
 pub(super) const VARIABLE: &str = "REGISTRY_STORAGE_MAINTENANCE_READONLY";
+/// What `kubectl rollout restart` changes of a workload's template.
+const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 const READ_ONLY: &str = "{\"enabled\":true}";
 
 /// What the annotation keeps.
@@ -72,6 +74,11 @@ pub(super) fn to_read_write(object: &mut DynamicObject) -> Result<bool, String> 
         annotations.remove(ANNOTATION);
     }
     Ok(true)
+}
+
+/// Has a workload make its pods anew, as `kubectl rollout restart` does.
+pub(super) fn restart(object: &mut DynamicObject, now: &str) {
+    object.data["spec"]["template"]["metadata"]["annotations"][RESTARTED] = now.into();
 }
 
 /// The container of a workload that was switched.
@@ -219,6 +226,23 @@ mod tests {
             assert!(to_read_write(&mut object).unwrap());
             assert_eq!(object.data, before.data);
             assert!(!to_read_write(&mut object).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_restart_changes_the_template_and_nothing_else() {
+        for metadata in [
+            json!(null),
+            json!({"labels": {"app": "r"}, "annotations": {"a": "b"}}),
+        ] {
+            let mut object = workload(&json!([{"name": "r"}]));
+            if !metadata.is_null() {
+                object.data["spec"]["template"]["metadata"] = metadata.clone();
+            }
+            let mut expected = object.data.clone();
+            expected["spec"]["template"]["metadata"]["annotations"][RESTARTED] = "now".into();
+            restart(&mut object, "now");
+            assert_eq!(object.data, expected);
         }
     }
 

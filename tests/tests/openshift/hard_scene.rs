@@ -1,0 +1,131 @@
+//! A cluster and its registry's storage as a recorded case of the hard prune has them, and `hardprune --references openshift` run on
+//! them: in a folder, on S3, over NATS.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use hardprune_tests::fleet::{Fleet, QUICK};
+use hardprune_tests::generate::Shape;
+use hardprune_tests::kubernetes_api::KubernetesApi;
+use hardprune_tests::openshift_fixtures::{Case, Scenery};
+use hardprune_tests::program::Finished;
+use hardprune_tests::s3_server::S3Options;
+use hardprune_tests::scene::{Scene, report_of};
+use serde_json::Value;
+
+pub const ROOT: &str = "docker/registry/v2/";
+const OLD: Duration = Duration::from_secs(3 * 86_400);
+
+/// Where the registry is, and who does the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    Folder,
+    S3,
+    Nats,
+}
+
+pub const EVERYWHERE: [On; 3] = [On::Folder, On::S3, On::Nats];
+
+pub struct HardScene {
+    pub api: KubernetesApi,
+    pub scene: Scene,
+    on: On,
+}
+
+impl HardScene {
+    pub fn of(case: &Case, on: On) -> Result<Self> {
+        let scenery = Scenery::now("registry.example:5000");
+        Self::with(case.objects(&scenery)?, &case.storage()?, on)
+    }
+
+    pub fn with(objects: Vec<Value>, files: &BTreeMap<String, String>, on: On) -> Result<Self> {
+        let api = KubernetesApi::start(objects)?;
+        let scene = match on {
+            On::Folder => Scene::on_folder(&Shape::small(1))?,
+            On::S3 | On::Nats => Scene::on_s3(&Shape::small(1), S3Options::default())?,
+        };
+        let storage = scene.storage();
+        for key in storage.keys()?.into_keys() {
+            storage.remove(&key)?;
+        }
+        if on == On::Folder {
+            // With the folders that were left.
+            std::fs::remove_dir_all(scene.state().join("docker"))?;
+        }
+        for (path, text) in files {
+            let key = format!("{ROOT}{path}");
+            if !path.ends_with('/') {
+                storage.put(&key, text.as_bytes(), SystemTime::now() - OLD)?;
+            } else if on == On::Folder {
+                std::fs::create_dir_all(scene.state().join(&key))?;
+            }
+        }
+        let config = api.kubeconfig(scene.folder())?;
+        let mut scene = scene.with("KUBECONFIG", path(&config)?);
+        scene.start = scene.inventory()?;
+        Ok(Self { api, scene, on })
+    }
+
+    /// The arguments of a `check` or `delete` by what the cluster says.
+    pub fn arguments(&self, mode: &str, others: &[&str]) -> Result<Vec<String>> {
+        let name = self.scene.store_names().remove(0);
+        let mut arguments = vec![mode, &name, "--references", "openshift", "--output", "json"];
+        if mode == "delete" {
+            arguments.push("--assume-read-only");
+        }
+        if self.on != On::Folder {
+            arguments.extend(["--state", path(self.scene.state())?]);
+        }
+        arguments.extend(others);
+        Ok(arguments.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, mode: &str, others: &[&str]) -> Result<Finished> {
+        let arguments = self.arguments(mode, others)?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.scene.program.run(&arguments)
+    }
+
+    /// The report of a run that must have ended well.
+    pub fn report(&self, mode: &str, others: &[&str]) -> Result<Value> {
+        report_of(&self.run(mode, others)?, 0)
+    }
+
+    /// Checks, then deletes. Returns both reports.
+    pub fn prune(self) -> Result<(Self, Value, Value)> {
+        if self.on != On::Nats {
+            let checked = self.report("check", &[])?;
+            let deleted = self.report("delete", &[])?;
+            return Ok((self, checked, deleted));
+        }
+        let Self { api, scene, on } = self;
+        let fleet = Fleet::of(scene)?;
+        let workers = fleet.workers(2)?;
+        let url = fleet.nats.url();
+        let this = Self {
+            api,
+            scene: fleet.scene,
+            on,
+        };
+        let options = [&["--nats", &url][..], &QUICK].concat();
+        let checked = this.report("check", &options)?;
+        let deleted = this.report("delete", &options)?;
+        drop(workers);
+        Ok((this, checked, deleted))
+    }
+
+    /// What is gone, below `docker/registry/v2`.
+    pub fn removed(&self) -> Result<BTreeSet<String>> {
+        let removed = self.scene.difference()?.removed.into_keys();
+        Ok(removed
+            .filter_map(|key| Some(key.strip_prefix(ROOT)?.to_owned()))
+            .collect())
+    }
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a plain name")
+}
