@@ -1,5 +1,5 @@
 //! Where references come from: the registry's own storage, a cluster. What several of them name is united; what a cluster says of a
-//! repository's revisions decides over what the storage says (decision 0017).
+//! repository's revisions decides over what the storage says (decision 0019).
 
 use std::fmt;
 use std::sync::Arc;
