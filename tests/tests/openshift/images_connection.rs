@@ -10,6 +10,7 @@ use hardprune_tests::openshift_fixtures::Case;
 use hardprune_tests::openshift_registry::RegistryFault;
 use hardprune_tests::program::Finished;
 use hardprune_tests::scripted_http::Reply;
+use serde_json::json;
 
 use crate::certificates::Authority;
 use crate::images_scene::Scene;
@@ -167,6 +168,49 @@ fn an_old_registry_has_its_health_elsewhere() -> Result<()> {
             .collect();
         assert_eq!(asked, ["/", "/healthz"]);
     }
+    Ok(())
+}
+
+/// What calls itself a digest comes from whoever may push.
+#[test]
+fn a_name_that_is_no_digest_leads_nowhere_else() -> Result<()> {
+    let scene = Scene::history()?;
+    let tagged = scene.tagged("ns/is")?["latest"].clone();
+    let mut image = scene.object(&format!("Image/{}", tagged[5]))?;
+    let names = [
+        "../../v2/other/repo/manifests/sha256:aa",
+        "..",
+        "a?b#c%2e",
+        "\u{1b}[2J",
+    ];
+    let layers: Vec<_> = names
+        .iter()
+        .map(|name| json!({"name": name, "size": 1}))
+        .collect();
+    image["dockerImageLayers"] = json!(layers);
+    scene.api.put(image)?;
+    let finished = scene.prune(&[])?;
+    assert!(!finished.stdout.contains('\u{1b}'), "{finished:?}");
+    let paths: Vec<_> = scene
+        .registry
+        .asked()
+        .into_iter()
+        .map(|asked| asked.path)
+        .collect();
+    for path in &paths {
+        let known = [
+            "/",
+            "/v2/ns/is/blobs/",
+            "/v2/ns/is/manifests/sha256:",
+            "/admin/blobs/",
+        ];
+        let known = known.iter().any(|known| match path.strip_prefix(known) {
+            Some(rest) => !rest.contains('/') && !rest.contains('?'),
+            None => false,
+        });
+        assert!(known, "{path}");
+    }
+    assert!(paths.iter().any(|path| path.contains("%2F")), "{paths:?}");
     Ok(())
 }
 
