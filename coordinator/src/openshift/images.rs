@@ -121,6 +121,7 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
             host: &host,
             authority: &args.certificate_authority,
             force_insecure: args.force_insecure,
+            is_chosen: !args.registry_url.is_empty(),
         };
         let connected = RegistryClient::connect(Arc::clone(&cluster), way).await;
         registry = Some(connected.map_err(Failure::said)?);

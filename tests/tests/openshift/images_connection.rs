@@ -10,7 +10,7 @@ use hardprune_tests::openshift_fixtures::Case;
 use hardprune_tests::openshift_registry::RegistryFault;
 use hardprune_tests::program::Finished;
 use hardprune_tests::scripted_http::Reply;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::certificates::Authority;
 use crate::images_scene::Scene;
@@ -107,6 +107,45 @@ async fn a_registry_with_a_certificate() -> Result<()> {
     let scene = Scene::history()?;
     let finished = confirm(&scene, registry.url(), &["--force-insecure"])?;
     assert_eq!(finished.status, 0, "{finished:?}");
+    Ok(())
+}
+
+/// What the user's kubeconfig trusts, the registry's certificate is judged by.
+#[tokio::test]
+async fn the_kubeconfig_says_what_is_trusted() -> Result<()> {
+    let scene = Scene::history()?;
+    let authority = Authority::new(scene.home.path(), "ca")?;
+    let (certificate, key) = authority.sign("registry")?;
+    let storage = tempfile::tempdir()?;
+    let config = RegistryConfig::filesystem(storage.path()).with_tls(certificate, key);
+    let registry = DockerRegistry::start(config).await?;
+    let file = scene.api.kubeconfig(scene.home.path())?;
+    let plain: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    for (field, value) in [
+        ("certificate-authority", json!(authority.certificate())),
+        ("insecure-skip-tls-verify", json!(true)),
+    ] {
+        let mut config = plain.clone();
+        config["clusters"][0]["cluster"][field] = value;
+        let file = scene.home.path().join("trusting");
+        std::fs::write(&file, config.to_string())?;
+        let file = file.display().to_string();
+        let finished = confirm(&scene, registry.url(), &["--kubeconfig", &file])?;
+        assert_eq!(finished.status, 0, "{field}: {finished:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_names_the_registry() -> Result<()> {
+    let scene = Scene::history()?;
+    for id in scene.api.objects().keys() {
+        scene.api.remove(id);
+    }
+    let finished = scene.run(&["--confirm"])?;
+    assert_eq!(finished.status, 1, "{finished:?}");
+    let said = "error: unable to find the remote registry host: no managed image found\n";
+    assert_eq!(finished.stderr, said);
     Ok(())
 }
 

@@ -29,6 +29,8 @@ pub struct Way<'a> {
     pub authority: &'a str,
     /// Whether anything will do.
     pub force_insecure: bool,
+    /// Whether the user named the host.
+    pub is_chosen: bool,
 }
 
 /// A registry that answers.
@@ -69,7 +71,7 @@ impl RegistryClient {
             user: format!("{:05x}", random_user()),
             cluster,
         };
-        let base = registry.ping(way.host, is_insecure).await?;
+        let base = registry.ping(way, is_insecure).await?;
         registry.base = Url::parse(&base).map_err(|error| format!("{base}: {error}"))?;
         Ok(registry)
     }
@@ -131,12 +133,12 @@ impl RegistryClient {
         }
     }
 
-    async fn ping(&self, registry: &str, is_insecure: bool) -> Result<String, String> {
-        let (schemes, host): (&[&str], &str) = match registry.split_once("://") {
+    async fn ping(&self, way: Way<'_>, is_insecure: bool) -> Result<String, String> {
+        let (schemes, host): (&[&str], &str) = match way.host.split_once("://") {
             Some(("http", host)) => (&["http"], host),
             Some((_, host)) => (&["https"], host),
-            None if is_insecure => (&["https", "http"], registry),
-            None => (&["https"], registry),
+            None if is_insecure => (&["https", "http"], way.host),
+            None => (&["https"], way.host),
         };
         let host = host.trim_end_matches('/');
         let mut problems = Vec::new();
@@ -162,7 +164,7 @@ impl RegistryClient {
         }
         let advice = problems
             .iter()
-            .filter_map(|problem| advice(problem, is_insecure))
+            .filter_map(|problem| advice(problem, is_insecure, way.is_chosen))
             .collect::<String>();
         let said = match problems.as_slice() {
             [one] => one.clone(),
@@ -346,7 +348,7 @@ impl Error for WithoutUrl<'_> {
     }
 }
 
-fn advice(problem: &str, is_insecure: bool) -> Option<&'static str> {
+fn advice(problem: &str, is_insecure: bool, is_chosen: bool) -> Option<&'static str> {
     if problem.contains("server gave HTTP response to HTTPS client") && !is_insecure {
         Some(
             "\n* The registry is not secured, and a secure connection is wanted. Secure it (recommended), or append --force-insecure \
@@ -359,7 +361,7 @@ fn advice(problem: &str, is_insecure: bool) -> Option<&'static str> {
             "\n* The registry's certificate is signed by another authority than the one that is trusted. Name its authority with \
              --certificate-authority, or (not recommended) append --force-insecure.",
         )
-    } else if problem.contains("no such host") || problem.contains("timed out") {
+    } else if !is_chosen && (problem.contains("no such host") || problem.contains("timed out")) {
         Some("\n* Please provide a reachable route to the integrated registry using --registry-url.")
     } else {
         None
