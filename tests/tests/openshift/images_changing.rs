@@ -494,6 +494,16 @@ fn why() -> Result<()> {
         text.contains("stays: its image is used by pod/late namespace=ns"),
         "{text}"
     );
+    scene.api.put(pod(&scene, &format!("other/is@{}", images[4])))?;
+    let text = explained(&images[4], &[])?;
+    let said = "is named by pod/late namespace=ns as other/is, which does not have it: that keeps nothing";
+    assert!(text.contains(said) && text.contains("The image goes."), "{text}");
+    let image = scene.object(&format!("Image/{}", images[4]))?;
+    let text = explained(image["dockerImageLayers"][0]["name"].as_str().unwrap(), &[])?;
+    assert!(
+        text.contains(&format!("is a blob of the image {}", images[4])),
+        "{text}"
+    );
     let text = explained(&format!("sha256:{}", "0".repeat(64)), &[])?;
     assert!(text.contains("no such image"), "{text}");
     assert!(scene.api.mutations().is_empty());
