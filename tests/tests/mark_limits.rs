@@ -11,7 +11,7 @@ use hardprune_common::queue::in_process;
 use hardprune_common::removal::Removal;
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::MarkedRange;
-use hardprune_common::state::{FileRef, StateStore};
+use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::Store;
 use hardprune_common::store::filesystem::FilesystemStore;
 use hardprune_common::store::location::{Environment, OpenOptions, Settings, StorageLocation};
@@ -167,8 +167,10 @@ async fn mark(
         reviewed: None,
         sources: Default::default(),
         spool_dir: folder.path(),
+        folder: epoch_folder(epoch),
+        copies: None,
     };
-    let mark = seal(&state, registry.identity(), ranges, &space, options).await?;
+    let mark = seal(&state, &**registry, ranges, &space, options).await?;
     let document = mark.document();
     let sum = |count: fn(&MarkedRange) -> u64| document.ranges.iter().map(count).sum();
     let problems: Vec<FileRef> = document
