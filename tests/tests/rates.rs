@@ -46,7 +46,7 @@ fn a_store_that_refuses_some_requests_is_pruned_all_the_same() {
 
 /// What the server was asked from the first to the last request about the registry's own keys: how many, and in how many seconds.
 fn asked(scene: &Scene) -> (f64, f64) {
-    let log = scene.server().unwrap().log();
+    let log = scene.server().expect("the registry is on a server").log();
     let mut times: Vec<i64> = log
         .iter()
         .filter(|entry| entry.operation != Operation::DeleteObjects && !entry.key.starts_with("hardprune/"))
@@ -54,8 +54,8 @@ fn asked(scene: &Scene) -> (f64, f64) {
         .collect();
     times.sort_unstable();
     let (first, last) = (times[0], times[times.len() - 1]);
-    let count = u32::try_from(times.len()).unwrap();
-    let micros = u32::try_from(last - first).unwrap();
+    let count = u32::try_from(times.len()).expect("a test has few requests");
+    let micros = u32::try_from(last - first).expect("a test takes no hour");
     (f64::from(count), f64::from(micros) / 1e6)
 }
 
