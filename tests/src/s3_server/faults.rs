@@ -26,6 +26,8 @@ pub struct Matcher {
     pub text: Option<String>,
     /// Lets the first so many requests pass that match otherwise.
     pub skip: u64,
+    /// Lets so many requests pass between two that it meets.
+    pub between: u64,
 }
 
 /// What a fault does. Except where it says otherwise the operation is not executed.
@@ -108,6 +110,13 @@ impl Fault {
     #[must_use]
     pub fn after(mut self, skip: u64) -> Self {
         self.when.skip = skip;
+        self
+    }
+
+    /// Meets one matching request of so many.
+    #[must_use]
+    pub fn one_in(mut self, requests: u64) -> Self {
+        self.when.between = requests.saturating_sub(1);
         self
     }
 
@@ -196,6 +205,7 @@ impl Fault {
             self.when.skip -= 1;
             return None;
         }
+        self.when.skip = self.when.between;
         self.times = self.times.map(|times| times - 1);
         Some(met)
     }
