@@ -116,7 +116,7 @@ impl Record for LayerLink {
 }
 
 /// A repository that a cluster knows, and one of the revisions that it names there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterRevision {
     /// The repository.
     pub repository: String,

@@ -7,6 +7,7 @@
 mod args;
 mod canaries;
 mod clocks;
+mod cluster_changed;
 mod examine;
 mod missing_after_all;
 mod must_keep;
@@ -48,6 +49,8 @@ pub enum Guard {
     MustKeep,
     /// A manifest that was missing is there after all.
     MissingAfterAll,
+    /// The cluster has come to use what would go.
+    ClusterChanged,
 }
 
 /// A guard that refuses.

@@ -1,6 +1,7 @@
 //! Where references come from: the registry's own storage, a cluster. What several of them name is united; what a cluster says of a
-//! repository's revisions decides over what the storage says (decision 0019).
+//! repository's revisions decides over what the storage says (decision 0020).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ pub struct Asking<'a> {
     pub state: &'a StateStore,
     /// The epoch.
     pub epoch: &'a Epoch,
-    /// The ranges that repositories are marked in.
+    /// The ranges that repositories are marked in. When it is asked again, those of the first time count.
     pub ranges: &'a [KeyRange],
     /// Whether it may be that nothing is referenced.
     pub accept_no_references: bool,
@@ -96,6 +97,15 @@ pub struct Said {
     pub problems: Vec<Problem>,
 }
 
+/// What a source names and did not name when it was asked.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Keys of the registry's storage that are needed for it.
+    pub keys: BTreeSet<String>,
+    /// Repositories that it did not know.
+    pub repositories: BTreeSet<String>,
+}
+
 /// A source of references.
 #[async_trait]
 pub trait ReferenceSource: fmt::Debug + Send + Sync {
@@ -105,6 +115,13 @@ pub trait ReferenceSource: fmt::Debug + Send + Sync {
     ///
     /// A source that does not say all that it knows: nothing may be deleted then (R1).
     async fn ask(&self, asking: &Asking<'_>) -> Result<Said, RunError>;
+
+    /// Asks it again, what it has come to name since.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReferenceSource::ask`].
+    async fn ask_again(&self, asking: &Asking<'_>) -> Result<News, RunError>;
 }
 
 /// The storage. All that it knows is found by marking.
@@ -115,6 +132,11 @@ struct Storage;
 impl ReferenceSource for Storage {
     async fn ask(&self, _: &Asking<'_>) -> Result<Said, RunError> {
         Ok(Said::default())
+    }
+
+    /// It is read-only.
+    async fn ask_again(&self, _: &Asking<'_>) -> Result<News, RunError> {
+        Ok(News::default())
     }
 }
 
@@ -188,5 +210,20 @@ impl References {
             }
         }
         Ok(gathered)
+    }
+
+    /// Asks all of them again.
+    ///
+    /// # Errors
+    ///
+    /// A source that does not say all that it knows.
+    pub async fn news(&self, asking: &Asking<'_>) -> Result<News, RunError> {
+        let mut all = News::default();
+        for source in &self.sources {
+            let News { keys, repositories } = source.ask_again(asking).await?;
+            all.keys.extend(keys);
+            all.repositories.extend(repositories);
+        }
+        Ok(all)
     }
 }

@@ -56,7 +56,8 @@ pub async fn prove(
         .await?;
     let blobs: BTreeSet<Digest> = needs.iter().flat_map(|needs| &needs.blobs).copied().collect();
     let absent = absent(registry, &blobs).await?;
-    let removed = removed(state, plan, &needs).await?;
+    let keys = needs.iter().flat_map(|needs| &needs.keys).collect();
+    let removed = removed(state, plan, keys).await?;
 
     let mut problems: Vec<String> = Vec::new();
     for (canary, needs) in canaries.iter().zip(&needs) {
@@ -199,13 +200,12 @@ async fn absent(registry: &dyn Store, blobs: &BTreeSet<Digest>) -> Result<BTreeS
         .await
 }
 
-/// Those of the canaries' keys that the plan removes. One part of the plan is in memory at a time (R9).
-async fn removed(
+/// Those of these keys that the plan removes. One part of the plan is in memory at a time (R9).
+pub(super) async fn removed(
     state: &StateStore,
     plan: &PlanDocument,
-    needs: &[Needs],
+    keys: BTreeSet<&String>,
 ) -> Result<BTreeSet<String>, StateError> {
-    let keys: BTreeSet<&String> = needs.iter().flat_map(|needs| &needs.keys).collect();
     let digests: Vec<Digest> = keys.iter().filter_map(|key| parse_blob_key(key)).collect();
     // Of the shards only those that hold a blob of a canary.
     let shards = plan.shards.iter().filter(|plan| match &plan.scope {

@@ -2,7 +2,9 @@
 
 use hardprune_common::seal::{MarkDocument, PlanDocument};
 
-use super::{Amount, GuardLimits, Percent, Refusal, Totals, canaries, missing_after_all, refusals};
+use super::{
+    Amount, GuardLimits, Percent, Refusal, Totals, canaries, cluster_changed, missing_after_all, refusals,
+};
 use crate::error::RunError;
 use crate::planned::Planned;
 use crate::run::Run;
@@ -23,6 +25,7 @@ pub(crate) async fn examine(
     let mut refusals = refusals(&totals, &run.guards.limits);
     refusals.extend(canaries::prove(&*run.registry, &run.state, plan, &run.guards.must_keep).await?);
     refusals.extend(missing_after_all::look_again(&*run.registry, &run.state, mark, plan).await?);
+    refusals.extend(cluster_changed::look_again(run, mark, plan).await?);
     let in_all = format!(
         ". The plan, which is not carried out: {}, in {} repositories with {} manifests and {} references",
         planned.describe(plan),

@@ -273,3 +273,49 @@ fn a_run_that_was_killed_goes_on() -> Result<()> {
     );
     Ok(())
 }
+
+/// While the registry is read-only the cluster is not: what it has come to use since it was asked is not deleted.
+#[test]
+fn what_the_cluster_comes_to_use_meanwhile_is_not_deleted() {
+    let untagged = "sha256:db399c72607bb5f99ef8ddb3cc37262a24ddae1183ed6af8576d79fea8ec97bb";
+    let orphan = "sha256:555e2f1536249a51a267d257999573dec2bbb8a7e1a2ea99aad9eb0431949657";
+    let stream = |name: &str, images: &[&str]| {
+        let items: Vec<Value> = images.iter().map(|image| json!({"image": image})).collect();
+        json!({
+            "apiVersion": "image.openshift.io/v1", "kind": "ImageStream", "metadata": {"namespace": "ns", "name": name},
+            "status": {"tags": [{"tag": "again", "items": items}]},
+        })
+    };
+    let image = json!({
+        "apiVersion": "image.openshift.io/v1", "kind": "Image",
+        "metadata": {"name": format!("sha256:{}", "1".repeat(64))}, "dockerImageLayers": [{"name": orphan}],
+    });
+    for (comes, part) in [
+        (Some(stream("is", &[untagged])), "db399c72607bb5f9"),
+        (Some(stream("gone", &[])), "repositories/ns/gone/"),
+        (Some(image), "555e2f1536249a51"),
+        (None, ""),
+    ] {
+        let scene = HardScene::of(&basic(), On::Folder).unwrap();
+        let arguments = scene.arguments("delete", &[]).unwrap();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let running = scene.scene.hold_at("after-seal", 0, &arguments).unwrap();
+        // Another tag that goes, and one more of the same image, change nothing.
+        let tagged = "sha256:0b4ac052efd8c8d5c16353d8b440ef7eb68239e20dad1188b254e4d5152eaa60";
+        scene.api.put(stream("new", &[tagged])).unwrap();
+        let is_refused = comes.is_some();
+        if let Some(object) = comes {
+            scene.api.put(object).unwrap();
+        }
+        running.release().unwrap();
+        let finished = running.finish().unwrap();
+        if is_refused {
+            assert_eq!(finished.status, 3, "{part}: {finished:?}");
+            assert!(finished.stderr.contains(part), "{part}: {finished:?}");
+            assert_eq!(scene.removed().unwrap(), BTreeSet::new());
+        } else {
+            let report = report_of(&finished, 0).unwrap();
+            assert_eq!(report["blobs"]["deleted"], 11, "{report:#}");
+        }
+    }
+}

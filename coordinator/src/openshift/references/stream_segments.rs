@@ -1,7 +1,7 @@
 //! Which repositories have an image stream, and which revisions its tags name: segments for each range of repositories, so that a
 //! worker reads no more than its range's.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::REPOSITORIES;
@@ -66,6 +66,24 @@ impl<'r> StreamSegments<'r> {
         }
         Ok(ranges)
     }
+}
+
+/// What segments of a range name now and did not before.
+pub(super) async fn read_new(
+    state: &StateStore,
+    before: &[FileRef],
+    now: &[FileRef],
+) -> Result<BTreeSet<ClusterRevision>, StateError> {
+    let mut known = HashSet::new();
+    for file in before {
+        known.extend(read_segment::<ClusterRevision>(state, file).await?);
+    }
+    let mut new = BTreeSet::new();
+    for file in now {
+        let revisions = read_segment::<ClusterRevision>(state, file).await?;
+        new.extend(revisions.into_iter().filter(|revision| !known.contains(revision)));
+    }
+    Ok(new)
 }
 
 /// The range that a repository is marked in: they tile the key space, and are cut between repositories.
