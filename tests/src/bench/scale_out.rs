@@ -33,7 +33,7 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
     let scene = Scene::on_s3(
         &effort.scale_out,
         S3Options {
-            latency: LATENCY,
+            latency: LATENCY.into(),
             page_size: PAGE_SIZE,
             ..S3Options::default()
         },

@@ -219,6 +219,7 @@ mod tests {
                 .meet(&Call {
                     operation,
                     keys: vec!["x".into(), key.into()],
+                    after: None,
                 })
                 .len()
         };
