@@ -87,7 +87,7 @@ impl Simulated {
     /// A shape that cannot be.
     pub fn new(shape: SimulatedShape) -> Result<Self> {
         let population = Population::new(shape)?;
-        let digests = Digests::new(population.shape.seed, population.plain);
+        let digests = Digests::new(population.shape.seed, population.plain, population.shape.folders);
         let manifests = Manifests::make(&population, &digests)?;
         let removed = Removed::none_of(&population);
         let cold = population.cold_layers();

@@ -6,6 +6,9 @@
 use super::Hash;
 use super::mixing::{Permutation, below, mix};
 
+/// The folders of blobs: two hex digits.
+pub(super) const FOLDERS: u64 = 256;
+
 #[derive(Debug)]
 pub(super) struct Digests {
     seed: u64,
@@ -15,11 +18,12 @@ pub(super) struct Digests {
 }
 
 impl Digests {
-    pub fn new(seed: u64, count: u64) -> Self {
+    /// Digests for so many layers, in the first so many of the 256 folders.
+    pub fn new(seed: u64, count: u64, folders: u64) -> Self {
         let key = mix(seed, 0x0d16);
         Self {
             seed: key,
-            slot: u64::MAX / count.max(1),
+            slot: u64::MAX / FOLDERS * folders / count.max(1),
             count,
             order: Permutation::new(mix(key, 1), count),
         }
@@ -64,10 +68,11 @@ mod tests {
 
     #[test]
     fn digests_ascend_and_are_found_again() {
-        for count in [1, 2, 100, 5_000] {
-            let digests = Digests::new(9, count);
+        for (count, folders) in [(1, 256), (2, 256), (100, 3), (5_000, 256)] {
+            let digests = Digests::new(9, count, folders);
             let all: Vec<Hash> = (0..count).map(|position| digests.at(position)).collect();
             assert!(all.is_sorted_by(|a, b| a < b));
+            assert!(all.iter().all(|digest| u64::from(digest[0]) < folders));
             for (position, digest) in (0..).zip(&all) {
                 assert_eq!(digests.find(digest), Some(position));
                 let mut other = *digest;

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 
 use super::Hash;
+use super::digests::FOLDERS;
 use super::mixing::{LogNormal, below};
 
 const DAY: u64 = 86_400;
@@ -31,6 +32,8 @@ pub struct SimulatedShape {
     pub dangling: f64,
     /// The share of the blobs that nothing references and that are younger than an hour.
     pub young: f64,
+    /// Layers' blobs lie in the first so many of the 256 folders. In real registries they lie in all.
+    pub folders: u64,
     /// Bytes of a layer.
     pub layer_bytes: LogNormal,
     /// The time that everything was written before.
@@ -52,6 +55,7 @@ impl SimulatedShape {
             orphans: 0.3,
             dangling: 0.5,
             young: 0.002,
+            folders: FOLDERS,
             layer_bytes: LogNormal {
                 median: 600_000.0,
                 sigma: 2.0,
@@ -78,6 +82,10 @@ impl SimulatedShape {
         ensure!(
             self.repositories >= 1 && self.tenants >= 1 && self.tenants <= self.repositories,
             "a registry has repositories, and no more tenants than these"
+        );
+        ensure!(
+            (1..=FOLDERS).contains(&self.folders),
+            "blobs lie in 1 to {FOLDERS} folders"
         );
         let shares = [self.orphans, self.young, self.dangling];
         ensure!(

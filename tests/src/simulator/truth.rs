@@ -1,7 +1,7 @@
 //! What a prune of a simulated registry should do, and what one did. Both are worked out from the arithmetic of who names
 //! whom, not from what requests asked for.
 
-use std::ops::{AddAssign, Range};
+use std::ops::{AddAssign, Bound, ControlFlow, Range};
 use std::thread;
 
 use serde::Serialize;
@@ -248,5 +248,23 @@ impl Simulated {
         }
         let manifest = self.manifests.find(digest)?;
         Some(population.fate(population.group_of(manifest)) == Fate::Deleted)
+    }
+
+    /// The keys of all orphans that are there, ascending.
+    #[must_use]
+    pub fn orphan_keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        let _ = self.scan_blobs(Bound::Unbounded, &mut |key, _| {
+            let fate = match self.parse(key) {
+                Some(Key::Layer { position }) => self.is_orphan(&self.digests.at(position)),
+                Some(Key::Manifest { manifest }) => self.is_orphan(self.manifests.digest(manifest)),
+                _ => None,
+            };
+            if fate == Some(true) {
+                keys.push(key.to_owned());
+            }
+            ControlFlow::Continue(())
+        });
+        keys
     }
 }
