@@ -3,13 +3,23 @@
 //! Each measures time and peak memory from outside, and checks the truth of every run: what is called an orphan is one,
 //! and after a delete everything live is complete and the freed bytes are exact.
 
+pub mod bare_delete;
+pub mod chart;
 pub mod document;
 pub mod filesystem;
+pub mod filter;
+pub mod growth;
+pub mod hundred_million;
 pub mod machine;
 pub mod measure;
+pub mod memory;
+pub mod provider_limit;
 pub mod s3;
 pub mod scale_out;
 pub mod second_run;
+pub mod sim_requests;
+mod simulated;
+pub mod stock_latency;
 pub mod verdict;
 
 use std::path::PathBuf;
@@ -39,6 +49,8 @@ pub struct Effort {
     pub s3: Shape,
     /// The registry that one worker and eight sweep.
     pub scale_out: Shape,
+    /// Simulated registries have so many times fewer blobs.
+    pub scale: u64,
 }
 
 impl Effort {
@@ -53,6 +65,7 @@ impl Effort {
             filesystem: Shape::filesystem_benchmark(),
             s3: Shape::s3_benchmark(),
             scale_out: Shape::scale_out_benchmark(),
+            scale: 1,
         }
     }
 
@@ -85,6 +98,7 @@ impl Effort {
                 young_orphans: 8_000,
                 ..Shape::scale_out_benchmark()
             },
+            scale: 50,
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod redis_server;
 pub mod s3_server;
 pub mod scene;
 pub mod scripted_http;
+pub mod simulator;
 pub mod storage_writer;
 pub mod tcp_proxy;
 pub mod truth;

@@ -2,19 +2,26 @@
 //! 127.0.0.1. Its content can be changed and read directly, its times set, its requests counted, its answers
 //! spoiled by scripted faults ([`Fault`]).
 //!
+//! Its registry can be simulated ([`S3Options::simulated`]): what lies below `docker/registry/v2/` is computed then, and
+//! answered past the S3 framework, a page in well under a millisecond.
+//!
 //! It runs on threads of its own, so it can be started from blocking programs, too, and ends when dropped.
 //! Requests are path-style. Versions of objects other than the current one can be listed and removed, but not read.
 
 mod answers;
 mod body_check;
 mod call;
+mod chance;
 mod content;
 mod counters;
 mod faults;
 mod front;
+mod latency;
+mod limits;
 mod listing;
 mod multipart;
 mod operations;
+mod simulated;
 mod storage;
 mod versions;
 
@@ -31,13 +38,19 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::runtime::Runtime;
 
+use crate::simulator::{Simulated, SimulatedShape};
+
 pub use self::call::Operation;
 pub use self::counters::{Counters, LogEntry};
 pub use self::faults::{Effect, Fault, Faults, Matcher};
+pub use self::latency::Latency;
+pub use self::limits::Limits;
 
+use self::chance::Chance;
 use self::content::{Attributes, Conditions, Content};
 use self::counters::Recorder;
 use self::front::Front;
+use self::limits::Limiter;
 use self::multipart::Uploads;
 use self::operations::Operations;
 
@@ -59,14 +72,20 @@ pub enum ETags {
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct S3Options {
-    /// The port of 127.0.0.1; 0 takes a free one.
-    pub port: u16,
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
     /// The name of the one bucket.
     pub bucket: String,
     /// The most keys that a page of a listing has.
     pub page_size: usize,
     /// How long each request waits before it is executed.
-    pub latency: Duration,
+    pub latency: Latency,
+    /// Requests and deleted keys a second beyond which the answer is 503.
+    pub limits: Option<Limits>,
+    /// The share of the requests that meet a fault.
+    pub fault_rate: f64,
+    /// A registry that is computed instead of stored.
+    pub simulated: Option<SimulatedShape>,
     /// Whether the bucket keeps versions: answers name them, and what is deleted or replaced only hides.
     pub versioned: bool,
     /// The most bytes that one request copies.
@@ -86,10 +105,13 @@ pub struct S3Options {
 impl Default for S3Options {
     fn default() -> Self {
         Self {
-            port: 0,
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
             bucket: "registry".into(),
             page_size: 1000,
-            latency: Duration::ZERO,
+            latency: Latency::default(),
+            limits: None,
+            fault_rate: 0.0,
+            simulated: None,
             versioned: false,
             largest_copy: 5 << 30,
             honours_conditions: true,
@@ -117,6 +139,8 @@ struct Shared {
     content: Content,
     uploads: Uploads,
     faults: Faults,
+    chance: Chance,
+    limiter: Option<Limiter>,
     recorder: Recorder,
 }
 
@@ -125,19 +149,23 @@ impl S3Server {
     ///
     /// # Errors
     ///
-    /// If the port is taken, or the machine gives no threads.
+    /// If the port is taken, the machine gives no threads, or a simulated registry cannot be.
     pub fn start(options: S3Options) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
-            .with_context(|| format!("cannot listen on port {} of 127.0.0.1", options.port))?;
+        let listener = TcpListener::bind(options.listen)
+            .with_context(|| format!("cannot listen on {}", options.listen))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let simulated = options.simulated.clone().map(Simulated::new).transpose()?;
+        let content = Content::new(
+            options.versioned,
+            options.honours_conditions,
+            options.etags,
+            options.clock_offset,
+        );
         let shared = Arc::new(Shared {
-            content: Content::new(
-                options.versioned,
-                options.honours_conditions,
-                options.etags,
-                options.clock_offset,
-            ),
+            content: content.with_simulated(simulated),
+            chance: Chance::new(options.fault_rate),
+            limiter: options.limits.map(Limiter::new),
             uploads: Uploads::default(),
             faults: Faults::default(),
             recorder: Recorder::new(options.keeps_log),
@@ -235,9 +263,7 @@ impl S3Server {
     /// Removes an object; says whether it was there.
     pub fn remove(&self, key: &str) -> bool {
         let removed = self.shared.content.remove(key, &Conditions::default());
-        removed
-            .expect("a delete without conditions is not refused")
-            .is_some()
+        removed.expect("a delete without conditions is not refused")
     }
 
     /// Returns the bytes of an object.
@@ -250,8 +276,8 @@ impl S3Server {
     #[must_use]
     pub fn inventory(&self) -> BTreeMap<String, (u64, Timestamp)> {
         let mut all = BTreeMap::new();
-        self.shared.content.scan(Bound::Unbounded, |key, object| {
-            all.insert(key.to_owned(), (object.bytes.len() as u64, object.last_modified));
+        self.shared.content.scan(Bound::Unbounded, |key, listed| {
+            all.insert(key.to_owned(), (listed.size, listed.last_modified));
             ControlFlow::Continue(())
         });
         all
@@ -271,6 +297,18 @@ impl S3Server {
     #[must_use]
     pub fn hidden_bytes(&self) -> u64 {
         self.shared.content.hidden_bytes()
+    }
+
+    /// Returns the simulated registry, if there is one.
+    #[must_use]
+    pub fn simulated(&self) -> Option<&Simulated> {
+        self.shared.content.simulated()
+    }
+
+    /// Returns the counts, and what has become of the simulated registry, as a JSON document: what `GET /-/state` answers.
+    #[must_use]
+    pub fn state(&self) -> String {
+        simulated::state(&self.shared)
     }
 
     /// Returns the faults that requests meet.

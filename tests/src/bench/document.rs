@@ -27,20 +27,85 @@ the resident set, of the run that had the most. The programs take turns, so that
 /// Renders all findings.
 #[must_use]
 pub fn render(command: &str, machine: &[(&'static str, String)], all: &[Findings]) -> String {
-    let mut text = format!("Command: `{command}`\n\n| | |\n| --- | --- |\n");
-    for (name, value) in machine {
-        let _ = writeln!(text, "| {name} | {value} |");
-    }
+    let mut text = render_machine(command, machine);
     for findings in all {
-        let _ = write!(text, "\n{}", render_one(findings));
+        let _ = write!(text, "\n{}", render_section(findings, ""));
     }
     text
 }
 
-fn render_one(findings: &Findings) -> String {
-    let mut text = format!(
-        "## {}\n\n| | {} | {} | times faster | to reach | reached |\n| --- | --- | --- | --- | --- | --- |\n",
-        findings.registry, findings.sides.0, findings.sides.1
+/// Renders findings that were measured by themselves, with what they were measured on.
+#[must_use]
+pub fn render_alone(command: &str, machine: &[(&'static str, String)], findings: &Findings) -> String {
+    render_section(findings, &render_machine(command, machine))
+}
+
+fn render_machine(command: &str, machine: &[(&'static str, String)]) -> String {
+    let mut text = format!("Command: `{command}`\n\n| | |\n| --- | --- |\n");
+    for (name, value) in machine {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    text
+}
+
+fn render_section(findings: &Findings, measured_on: &str) -> String {
+    let mut text = format!("{}\n## {}\n", section_begins(findings.id), findings.registry);
+    if !measured_on.is_empty() {
+        let _ = write!(text, "\n{measured_on}");
+    }
+    if !findings.comparisons.is_empty() {
+        render_comparisons(&mut text, findings);
+    }
+    if !findings.figures.is_empty() {
+        text.push_str("\n| | found | to reach | reached |\n| --- | --- | --- | --- |\n");
+    }
+    for figure in &findings.figures {
+        let (wanted, reached) = match &figure.wanted {
+            Some((wanted, reached)) => (wanted.as_str(), yes_or_no(*reached)),
+            None => ("", ""),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {wanted} | {reached} |",
+            figure.what, figure.found
+        );
+    }
+    if !findings.bounds.is_empty() {
+        text.push_str("\n| | found | at most | which is | reached |\n| --- | --- | --- | --- | --- |\n");
+    }
+    for bound in &findings.bounds {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            bound.what,
+            bound.found,
+            bound.most,
+            bound.because,
+            yes_or_no(bound.reached())
+        );
+    }
+    for note in &findings.notes {
+        let _ = write!(text, "\n{note}\n");
+    }
+    for (file, chart) in &findings.charts {
+        let _ = write!(text, "\n![{}](benchmarks/{})\n", chart.title, file.display());
+    }
+    text + &section_ends(findings.id) + "\n"
+}
+
+fn section_begins(id: &str) -> String {
+    format!("<!-- {id} begins -->")
+}
+
+fn section_ends(id: &str) -> String {
+    format!("<!-- {id} ends -->")
+}
+
+fn render_comparisons(text: &mut String, findings: &Findings) {
+    let _ = write!(
+        text,
+        "\n| | {} | {} | times faster | to reach | reached |\n| --- | --- | --- | --- | --- | --- |\n",
+        findings.sides.0, findings.sides.1
     );
     for comparison in &findings.comparisons {
         let _ = writeln!(
@@ -73,24 +138,6 @@ fn render_one(findings: &Findings) -> String {
             mebibytes(comparison.product.peak_bytes()),
         );
     }
-    if !findings.bounds.is_empty() {
-        text.push_str("\n| | found | at most | which is | reached |\n| --- | --- | --- | --- | --- |\n");
-    }
-    for bound in &findings.bounds {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} |",
-            bound.what,
-            bound.found,
-            bound.most,
-            bound.because,
-            yes_or_no(bound.reached())
-        );
-    }
-    for note in &findings.notes {
-        let _ = write!(text, "\n{note}\n");
-    }
-    text
 }
 
 fn yes_or_no(reached: bool) -> &'static str {
@@ -116,6 +163,34 @@ fn mebibytes(bytes: u64) -> String {
 ///
 /// A file that cannot be read or written.
 pub fn write(path: &Path, generated: &str) -> Result<()> {
+    rewrite(path, |old| merge(old, generated))
+}
+
+/// Puts one section into a document: in the place of the older one of the same, or behind all others.
+///
+/// # Errors
+///
+/// A file that cannot be read or written.
+pub fn write_section(path: &Path, id: &str, section: &str) -> Result<()> {
+    rewrite(path, |old| merge_section(old, id, section))
+}
+
+/// Writes charts into the folder beside the document that it shows them from.
+///
+/// # Errors
+///
+/// A folder that cannot be written to.
+pub fn write_charts(document: &Path, findings: &Findings) -> Result<()> {
+    let folder = document.with_file_name("benchmarks");
+    for (file, chart) in &findings.charts {
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(file);
+        fs::write(&path, chart.to_svg()).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn rewrite(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
     let old = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -124,7 +199,23 @@ pub fn write(path: &Path, generated: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::write(path, merge(&old, generated)).with_context(|| format!("writing {}", path.display()))
+    fs::write(path, change(&old)).with_context(|| format!("writing {}", path.display()))
+}
+
+fn merge_section(old: &str, id: &str, section: &str) -> String {
+    let generated = old
+        .split_once(BEGIN)
+        .and_then(|(_, rest)| Some(rest.split_once(END)?.0));
+    let generated = generated.unwrap_or_default();
+    let (begins, ends) = (section_begins(id), section_ends(id));
+    let around = generated
+        .split_once(&begins)
+        .and_then(|(before, rest)| Some((before, rest.split_once(&ends)?.1)));
+    let (before, after) = around.unwrap_or((generated, ""));
+    merge(
+        old,
+        format!("{}\n\n{}\n{after}", before.trim_end(), section.trim_end()).trim(),
+    )
 }
 
 fn merge(old: &str, generated: &str) -> String {
@@ -155,5 +246,31 @@ mod tests {
         );
         assert!(second.contains("two") && !second.contains("one"), "{second}");
         assert_eq!(merge(&second, "two"), second);
+    }
+
+    #[test]
+    fn a_section_takes_the_place_of_the_older_one() {
+        let section = |id: &'static str, registry: &str| {
+            let registry = registry.to_owned();
+            render_section(
+                &Findings {
+                    id,
+                    registry,
+                    ..Findings::default()
+                },
+                "",
+            )
+        };
+        let one = merge_section("", "a", &section("a", "first"));
+        let two = merge_section(&one, "b", &section("b", "second"));
+        let three = merge_section(&two, "a", &section("a", "third"));
+        assert!(three.starts_with("# Benchmarks"), "{three}");
+        let place = |text| three.find(text);
+        assert!(
+            place("third") < place("second") && place("third").is_some(),
+            "{three}"
+        );
+        assert_eq!(place("first"), None, "{three}");
+        assert_eq!(merge_section(&three, "a", &section("a", "third")), three);
     }
 }

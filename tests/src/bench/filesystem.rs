@@ -42,6 +42,7 @@ pub fn measure_filesystem(effort: &Effort) -> Result<Findings> {
         work: work.path(),
     };
     let mut findings = Findings {
+        id: "filesystem",
         registry: format!(
             "A folder: {} manifests, {} live and {} orphan blobs, {} files",
             bench.truth.manifests,

@@ -33,6 +33,7 @@ const ONCE: u64 = 20;
 pub fn measure_s3(effort: &Effort) -> Result<Findings> {
     let (server, truth) = registry(effort)?;
     let mut findings = Findings {
+        id: "s3",
         registry: format!(
             "An S3 server on this machine, no latency added: {} manifests, {} live and {} orphan blobs, {} objects",
             truth.manifests,
@@ -294,7 +295,7 @@ fn prove_clean(server: &S3Server, truth: &Truth, before: &Inventory, links_too: 
     Ok(())
 }
 
-fn config(server: &S3Server) -> RegistryConfig {
+pub(super) fn config(server: &S3Server) -> RegistryConfig {
     RegistryConfig::s3(S3Settings {
         endpoint: server.endpoint(),
         bucket: server.bucket().to_owned(),

@@ -33,7 +33,7 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
     let scene = Scene::on_s3(
         &effort.scale_out,
         S3Options {
-            latency: LATENCY,
+            latency: LATENCY.into(),
             page_size: PAGE_SIZE,
             ..S3Options::default()
         },
@@ -56,6 +56,7 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
         wanted_ratio,
     };
     Ok(Findings {
+        id: "scale-out",
         registry: format!(
             "Workers over NATS: an S3 server with {} ms for each request and {PAGE_SIZE} keys a page, {} blobs, {} of them orphans",
             LATENCY.as_millis(),

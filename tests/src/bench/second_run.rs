@@ -38,7 +38,7 @@ pub fn measure_second_run(effort: &Effort) -> Result<Findings> {
     for round in 1..=effort.few_rounds {
         eprintln!("second run: round {round} of {}", effort.few_rounds);
         let server = S3Server::start(S3Options {
-            latency: LATENCY,
+            latency: LATENCY.into(),
             ..S3Options::default()
         })?;
         let truth = generate(&effort.s3, &server)?;

@@ -1,5 +1,8 @@
 //! What was measured beside what was to be reached.
 
+use std::path::PathBuf;
+
+use super::chart::Chart;
 use super::measure::Series;
 
 /// Two programs that did the same, side by side.
@@ -50,9 +53,44 @@ impl Bound {
     }
 }
 
+/// A figure of any kind, for people.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// What it is of.
+    pub what: String,
+    /// What was found.
+    pub found: String,
+    /// What was to be reached, and whether it was; nothing is asked of some.
+    pub wanted: Option<(String, bool)>,
+}
+
+impl Figure {
+    /// A figure of which nothing is asked.
+    #[must_use]
+    pub fn told(what: &str, found: String) -> Self {
+        Self {
+            what: what.to_owned(),
+            found,
+            wanted: None,
+        }
+    }
+
+    /// A figure that was to reach something.
+    #[must_use]
+    pub fn held(what: &str, found: String, wanted: String, reached: bool) -> Self {
+        Self {
+            what: what.to_owned(),
+            found,
+            wanted: Some((wanted, reached)),
+        }
+    }
+}
+
 /// What one registry's benchmark found.
 #[derive(Debug, Clone)]
 pub struct Findings {
+    /// What `--only` calls it.
+    pub id: &'static str,
     /// What the registry is.
     pub registry: String,
     /// Who is compared with whom: the columns of the stock collector's place and of hardprune's.
@@ -63,6 +101,10 @@ pub struct Findings {
     pub yardsticks: Vec<(String, Series)>,
     /// Figures with bounds.
     pub bounds: Vec<Bound>,
+    /// Other figures.
+    pub figures: Vec<Figure>,
+    /// Charts, and the names of their files.
+    pub charts: Vec<(PathBuf, Chart)>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -70,11 +112,14 @@ pub struct Findings {
 impl Default for Findings {
     fn default() -> Self {
         Self {
+            id: "",
             registry: String::new(),
             sides: ("stock", "hardprune"),
             comparisons: Vec::new(),
             yardsticks: Vec::new(),
             bounds: Vec::new(),
+            figures: Vec::new(),
+            charts: Vec::new(),
             notes: Vec::new(),
         }
     }

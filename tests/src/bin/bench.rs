@@ -1,10 +1,14 @@
 //! `make bench`: hardprune and the stock collector side by side, into docs/benchmarks.md.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use hardprune_tests::bench::{Effort, document, filesystem, machine, s3, scale_out, second_run};
+use hardprune_tests::bench::verdict::Findings;
+use hardprune_tests::bench::{
+    Effort, bare_delete, document, filesystem, filter, growth, hundred_million, machine, memory,
+    provider_limit, s3, scale_out, second_run, sim_requests, stock_latency,
+};
 
 /// Measures hardprune and the stock collector side by side.
 #[derive(Debug, Parser)]
@@ -15,6 +19,9 @@ struct Arguments {
     /// Measure only this, and print the figures instead of writing them.
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// With --only: writes the figures, too, in the place of the older ones of the same.
+    #[arg(long, requires = "only")]
+    write: bool,
     /// Where registries are made; on a disk, so that a cold cache can be measured.
     #[arg(long, default_value = "/var/tmp")]
     work_folder: PathBuf,
@@ -26,6 +33,33 @@ enum Part {
     S3,
     ScaleOut,
     SecondRun,
+    SimRequests,
+    Growth,
+    Memory,
+    Filter,
+    ProviderLimit,
+    BareDelete,
+    StockLatency,
+    HundredMillion,
+}
+
+impl Part {
+    fn measure(self, effort: &Effort) -> Result<Findings> {
+        match self {
+            Self::Filesystem => filesystem::measure_filesystem(effort),
+            Self::S3 => s3::measure_s3(effort),
+            Self::ScaleOut => scale_out::measure_scale_out(effort),
+            Self::SecondRun => second_run::measure_second_run(effort),
+            Self::SimRequests => sim_requests::measure_sim_requests(effort),
+            Self::Growth => growth::measure_growth(effort),
+            Self::Memory => memory::measure_memory(effort),
+            Self::Filter => filter::measure_filter(effort),
+            Self::ProviderLimit => provider_limit::measure_provider_limit(effort),
+            Self::BareDelete => bare_delete::measure_bare_delete(effort),
+            Self::StockLatency => stock_latency::measure_stock_latency(effort),
+            Self::HundredMillion => hundred_million::measure_hundred_million(effort),
+        }
+    }
 }
 
 fn main() -> Result<()> {
@@ -35,37 +69,33 @@ fn main() -> Result<()> {
     } else {
         Effort::full(arguments.work_folder)
     };
+    let (command, path) = if arguments.quick {
+        ("make bench BENCH_ARGUMENTS=--quick", "target/benchmarks.md")
+    } else {
+        ("make bench", "docs/benchmarks.md")
+    };
+    let path = Path::new(path);
     let machine = machine::describe(&effort.work_folder);
-    let mut findings = Vec::new();
-    let is_wanted = |part| arguments.only.is_none_or(|only| only == part);
-    if is_wanted(Part::Filesystem) {
-        findings.push(filesystem::measure_filesystem(&effort)?);
-    }
-    if is_wanted(Part::S3) {
-        findings.push(s3::measure_s3(&effort)?);
-    }
-    if is_wanted(Part::ScaleOut) {
-        findings.push(scale_out::measure_scale_out(&effort)?);
-    }
-    if is_wanted(Part::SecondRun) {
-        findings.push(second_run::measure_second_run(&effort)?);
-    }
-    let command = if arguments.quick {
-        "make bench BENCH_ARGUMENTS=--quick"
-    } else {
-        "make bench"
-    };
-    let generated = document::render(command, &machine, &findings);
-    if arguments.only.is_some() {
-        print!("{generated}");
+    let Some(only) = arguments.only else {
+        let parts = Part::value_variants().iter();
+        let all = parts
+            .map(|part| part.measure(&effort))
+            .collect::<Result<Vec<_>>>()?;
+        document::write(path, &document::render(command, &machine, &all))?;
+        for findings in &all {
+            document::write_charts(path, findings)?;
+        }
+        println!("written to {}", path.display());
         return Ok(());
-    }
-    let path = if arguments.quick {
-        "target/benchmarks.md"
-    } else {
-        "docs/benchmarks.md"
     };
-    document::write(path.as_ref(), &generated)?;
-    println!("written to {path}");
+    let findings = only.measure(&effort)?;
+    let command = format!("bench --only {}", findings.id);
+    let section = document::render_alone(&command, &machine, &findings);
+    print!("{section}");
+    if arguments.write {
+        document::write_section(path, findings.id, &section)?;
+        document::write_charts(path, &findings)?;
+        println!("written to {}", path.display());
+    }
     Ok(())
 }

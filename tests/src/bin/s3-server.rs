@@ -1,11 +1,8 @@
 //! Runs the S3 server of the tests by itself, to try hardprune or a registry on it.
 
-use std::time::Duration;
-
-use anyhow::Context;
 use clap::Parser;
 use hardprune_tests::generate::{Shape, generate};
-use hardprune_tests::s3_server::{S3Options, S3Server};
+use hardprune_tests::s3_server::{Latency, S3Options, S3Server};
 
 /// An S3 server with one empty bucket, held in memory, on 127.0.0.1.
 #[derive(Debug, Parser)]
@@ -16,9 +13,9 @@ struct Arguments {
     /// Name of the bucket.
     #[arg(long, default_value = "registry")]
     bucket: String,
-    /// How long each request waits before it is executed, such as 20ms.
-    #[arg(long, default_value = "0s", value_parser = parse_duration)]
-    latency: Duration,
+    /// How long each request waits before it is executed: 20ms, or lognormal:20ms,0.5.
+    #[arg(long, default_value = "0s")]
+    latency: Latency,
     /// The most keys that a page of a listing has.
     #[arg(long, default_value_t = 1000)]
     page_size: usize,
@@ -33,7 +30,7 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let server = S3Server::start(S3Options {
-        port: arguments.port,
+        listen: (std::net::Ipv4Addr::LOCALHOST, arguments.port).into(),
         bucket: arguments.bucket,
         latency: arguments.latency,
         page_size: arguments.page_size,
@@ -55,9 +52,4 @@ fn main() -> anyhow::Result<()> {
     loop {
         std::thread::park();
     }
-}
-
-fn parse_duration(text: &str) -> anyhow::Result<Duration> {
-    let duration: jiff::SignedDuration = text.parse()?;
-    Duration::try_from(duration).context("a latency is not negative")
 }

@@ -38,6 +38,8 @@ pub(super) struct Call {
     pub operation: Operation,
     /// The key, the prefix of a listing, or all keys of a `DeleteObjects` request.
     pub keys: Vec<String>,
+    /// Of a listing: the key behind which it begins.
+    pub after: Option<String>,
 }
 
 impl Call {
@@ -57,7 +59,12 @@ impl Call {
             Operation::DeleteObjects => keys_to_delete(body),
             _ => vec![key.to_owned()],
         };
-        Self { operation, keys }
+        let after = (operation == Operation::List).then(|| after(head)).flatten();
+        Self {
+            operation,
+            keys,
+            after,
+        }
     }
 }
 
@@ -86,7 +93,15 @@ fn on_object(head: &Parts) -> Operation {
     }
 }
 
-fn query<'a>(head: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
+fn after(head: &Parts) -> Option<String> {
+    if let Some(token) = query(head, "continuation-token") {
+        return String::from_utf8(hex::decode(&*token).ok()?).ok();
+    }
+    let after = query(head, "start-after").or_else(|| query(head, "marker"))?;
+    Some(after.into_owned())
+}
+
+pub(super) fn query<'a>(head: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
     let pairs = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
     pairs
         .into_iter()

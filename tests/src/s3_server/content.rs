@@ -1,7 +1,7 @@
 //! What the bucket holds, in memory: objects in the bytewise order of their keys, each with the store's time.
 //!
-//! Everything else of the server reaches objects through the few methods here, so content that is computed
-//! instead of stored needs only another `Content`.
+//! Everything else of the server reaches objects through the few methods here, so that a registry can be simulated: what
+//! lies below `docker/registry/v2/` is computed then, and all else stored as ever.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -15,7 +15,9 @@ use s3s::dto::{ETag, ETagCondition, Metadata};
 use s3s::{S3Result, s3_error};
 
 use super::ETags;
+use super::listing::behind_prefix;
 use super::versions::{Hidden, ListedVersion, RemovedVersion, Versions};
+use crate::simulator::{self, Listed, Simulated};
 
 /// One object of the bucket.
 #[derive(Clone, Debug)]
@@ -93,6 +95,7 @@ pub(super) struct Content {
     versioned: bool,
     honours_conditions: bool,
     etags: ETags,
+    simulated: Option<Simulated>,
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +122,24 @@ impl Content {
             versioned,
             honours_conditions,
             etags,
+            simulated: None,
         }
+    }
+
+    /// Puts a simulated registry into the bucket.
+    pub(super) fn with_simulated(mut self, simulated: Option<Simulated>) -> Self {
+        self.simulated = simulated;
+        self
+    }
+
+    /// Returns the simulated registry, if there is one.
+    pub(super) fn simulated(&self) -> Option<&Simulated> {
+        self.simulated.as_ref()
+    }
+
+    /// Returns the simulated registry where it has a key, or all keys with a prefix.
+    pub(super) fn simulated_at(&self, key: &str) -> Option<&Simulated> {
+        self.simulated().filter(|_| key.starts_with(simulator::ROOT))
     }
 
     /// Returns the store's time, which may differ from the machine's.
@@ -137,8 +157,22 @@ impl Content {
         state.clock_offset = state.clock_offset.saturating_add(by);
     }
 
+    /// Returns an object. Layers of a simulated registry have no bytes and are not returned.
     pub(super) fn get(&self, key: &str) -> Option<Arc<Object>> {
-        self.read().objects.get(key).cloned()
+        let Some(simulated) = self.simulated_at(key) else {
+            return self.read().objects.get(key).cloned();
+        };
+        let listed = simulated.find(key)?;
+        let simulator::Content::Bytes(bytes) = simulated.read(key)? else {
+            return None;
+        };
+        Some(Arc::new(Object {
+            bytes: bytes.into(),
+            etag: listed.etag,
+            last_modified: listed.last_modified,
+            attributes: Attributes::default(),
+            version: 0,
+        }))
     }
 
     /// Writes an object if the conditions hold; its ETag is made as the options say unless one is given.
@@ -150,6 +184,9 @@ impl Content {
         attributes: Attributes,
         conditions: &Conditions,
     ) -> S3Result<Arc<Object>> {
+        if self.simulated_at(&key).is_some() {
+            return Err(s3_error!(AccessDenied, "a simulated registry takes no writes"));
+        }
         let last_modified = self.now();
         let mut state = self.write();
         if self.honours_conditions {
@@ -172,9 +209,12 @@ impl Content {
         Ok(object)
     }
 
-    /// Removes an object; in a versioned bucket its bytes stay, hidden behind a delete marker.
-    pub(super) fn remove(&self, key: &str, conditions: &Conditions) -> S3Result<Option<Arc<Object>>> {
+    /// Removes an object, if it is there; says whether it was. In a versioned bucket its bytes stay, hidden.
+    pub(super) fn remove(&self, key: &str, conditions: &Conditions) -> S3Result<bool> {
         let at = self.now();
+        if let Some(simulated) = self.simulated_at(key) {
+            return Ok(simulated.remove(key));
+        }
         let mut state = self.write();
         if self.honours_conditions {
             conditions.check_write(state.objects.get(key))?;
@@ -188,7 +228,7 @@ impl Content {
             let version = state.last_version;
             state.hidden.hide(key, Hidden::Marker { version, at });
         }
-        Ok(removed)
+        Ok(removed.is_some())
     }
 
     /// Removes a version for good.
@@ -204,12 +244,43 @@ impl Content {
     }
 
     /// Shows the objects from a key on, in order, until the visitor has seen enough.
-    pub(super) fn scan(&self, from: Bound<&str>, mut visit: impl FnMut(&str, &Object) -> ControlFlow<()>) {
-        for (key, object) in self.read().objects.range::<str, _>((from, Bound::Unbounded)) {
-            if visit(key, object).is_break() {
-                return;
+    pub(super) fn scan(&self, from: Bound<&str>, mut visit: impl FnMut(&str, Listed) -> ControlFlow<()>) {
+        let Some(simulated) = &self.simulated else {
+            let _ = self.scan_stored((from, Bound::Unbounded), &mut visit);
+            return;
+        };
+        let behind = behind_prefix(simulator::ROOT).expect("the last character of the root can be increased");
+        let begins_before = |key| match from {
+            Bound::Unbounded => true,
+            Bound::Included(first) | Bound::Excluded(first) => first < key,
+        };
+        let mut all = || {
+            if begins_before(simulator::ROOT) {
+                self.scan_stored((from, Bound::Excluded(simulator::ROOT)), &mut visit)?;
             }
+            if begins_before(&behind) {
+                simulated.scan(from, &mut visit)?;
+                return self.scan_stored((Bound::Included(&behind), Bound::Unbounded), &mut visit);
+            }
+            self.scan_stored((from, Bound::Unbounded), &mut visit)
+        };
+        let _ = all();
+    }
+
+    fn scan_stored(
+        &self,
+        range: (Bound<&str>, Bound<&str>),
+        visit: &mut impl FnMut(&str, Listed) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (key, object) in self.read().objects.range::<str, _>(range) {
+            let listed = Listed {
+                size: object.bytes.len() as u64,
+                etag: object.etag.clone(),
+                last_modified: object.last_modified,
+            };
+            visit(key, listed)?;
         }
+        ControlFlow::Continue(())
     }
 
     /// Sets the time of one object, if it is there.

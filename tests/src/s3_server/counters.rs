@@ -2,10 +2,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+
 use super::call::{Call, Operation};
 
 /// How many requests of each kind have arrived (also those that a fault answered).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Listings, of either version, or of versions.
     pub list: u64,
@@ -27,6 +29,10 @@ pub struct Counters {
     pub multipart: u64,
     /// Everything else (the bucket itself, what the server does not know).
     pub other: u64,
+    /// Requests of any kind that were answered 503 because of the limits.
+    pub throttled: u64,
+    /// Requests of any kind that met a fault by chance.
+    pub faulty: u64,
 }
 
 /// One key that one request was about.
@@ -45,6 +51,16 @@ pub struct LogEntry {
 pub(super) struct Recorder {
     state: Mutex<(Counters, Vec<LogEntry>)>,
     keeps_log: bool,
+}
+
+impl Counters {
+    /// Requests of all kinds.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        let reads = self.list + self.get + self.head;
+        let writes = self.put + self.copy + self.delete_single + self.delete_objects;
+        reads + writes + self.multipart + self.other
+    }
 }
 
 impl Recorder {
@@ -84,6 +100,14 @@ impl Recorder {
 
     pub(super) fn record_deleted(&self, keys: u64) {
         self.lock().0.deleted_keys += keys;
+    }
+
+    pub(super) fn record_throttled(&self) {
+        self.lock().0.throttled += 1;
+    }
+
+    pub(super) fn record_faulty(&self) {
+        self.lock().0.faulty += 1;
     }
 
     pub(super) fn counters(&self) -> Counters {

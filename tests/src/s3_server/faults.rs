@@ -229,6 +229,7 @@ mod tests {
                 .meet(&Call {
                     operation,
                     keys: vec!["x".into(), key.into()],
+                    after: None,
                 })
                 .len()
         };

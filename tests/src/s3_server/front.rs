@@ -22,13 +22,16 @@ use s3s::service::S3Service;
 use s3s::{Body, HttpError};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Shared;
 use super::body_check::check_body;
 use super::call::Call;
 use super::faults::{Effect, MetFault};
 use super::operations::MetFaults;
+use super::{Shared, simulated};
 
 type Answer = Result<Response<Body>, HttpError>;
+
+/// Where the counts and the check of a simulated registry are to be had: no bucket has this name.
+const STATE_PATH: &str = "/-/state";
 
 /// Takes requests for one S3 service.
 pub(super) struct Front {
@@ -60,6 +63,12 @@ impl Front {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
+        if head.uri.path() == STATE_PATH && self.shared.content.simulated().is_some() {
+            // A pass over all blobs: seconds, where there are many.
+            let state = tokio::task::spawn_blocking(move || simulated::state(&self.shared)).await;
+            let state = state.map_err(|error| HttpError::new(error.into()))?;
+            return Ok(document(StatusCode::OK, "application/json", state));
+        }
         let body = body
             .collect()
             .await
@@ -73,9 +82,19 @@ impl Front {
     async fn execute(self: Arc<Self>, mut head: Parts, body: Bytes) -> Answer {
         let call = Call::of(&head, &body);
         self.shared.recorder.record(&call);
-        let faults = self.shared.faults.meet(&call);
-        if !self.shared.options.latency.is_zero() {
-            tokio::time::sleep(self.shared.options.latency).await;
+        let mut faults = self.shared.faults.meet(&call);
+        if let Some(fault) = self.shared.chance.meet() {
+            self.shared.recorder.record_faulty();
+            faults.push(fault);
+        }
+        self.shared.options.latency.wait(&self.shared.chance).await;
+        if let Some(limiter) = &self.shared.limiter
+            && !limiter.admits(&call)
+        {
+            self.shared.recorder.record_throttled();
+            let document = error_document("SlowDown", "Please reduce your request rate.");
+            let response = self::document(StatusCode::SERVICE_UNAVAILABLE, "application/xml", document);
+            return Ok(self.with_date(response));
         }
         for fault in &faults {
             if let Some(answer) = instead_of(&fault.effect).await {
@@ -83,6 +102,9 @@ impl Front {
             }
         }
         let response = match check_body(call.operation, &head.headers, &body) {
+            Ok(()) if let Some(response) = simulated::answer(&self.shared, &head, &body, &call, &faults) => {
+                response
+            }
             Ok(()) => {
                 if !self.shared.options.check_credentials {
                     head.headers.remove(AUTHORIZATION);
@@ -115,12 +137,16 @@ async fn instead_of(effect: &Effect) -> Option<Answer> {
     match effect {
         Effect::Status(status, code) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Some(Ok(document(status, "application/xml", error_document(code))))
+            Some(Ok(document(
+                status,
+                "application/xml",
+                error_document(code, "a scripted fault"),
+            )))
         }
         Effect::ErrorDocument200 => Some(Ok(document(
             StatusCode::OK,
             "application/xml",
-            error_document("InternalError"),
+            error_document("InternalError", "a scripted fault"),
         ))),
         Effect::Html200 => {
             let page = "<!DOCTYPE html>\n<html><body><h1>Please log in</h1></body></html>\n".to_owned();
@@ -166,7 +192,7 @@ async fn cut(response: Response<Body>, sent: usize) -> Answer {
     ))
 }
 
-fn document(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+pub(super) fn document(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response
@@ -175,10 +201,10 @@ fn document(status: StatusCode, content_type: &'static str, text: String) -> Res
     response
 }
 
-fn error_document(code: &str) -> String {
+pub(super) fn error_document(code: &str, message: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <Error><Code>{code}</Code><Message>a scripted fault</Message></Error>"
+         <Error><Code>{code}</Code><Message>{message}</Message></Error>"
     )
 }
 

@@ -49,7 +49,7 @@ pub(super) fn list_page(content: &Content, query: &ListQuery<'_>) -> Page {
     loop {
         // A common prefix is found at its first key; the scan then starts again behind its last one.
         let mut found_prefix = None;
-        content.scan(from.as_ref().map(String::as_str), |key, object| {
+        content.scan(from.as_ref().map(String::as_str), |key, listed| {
             if !key.starts_with(query.prefix) {
                 return ControlFlow::Break(());
             }
@@ -65,9 +65,9 @@ pub(super) fn list_page(content: &Content, query: &ListQuery<'_>) -> Page {
             last = Some(key.to_owned());
             page.keys.push(ListedKey {
                 key: key.to_owned(),
-                size: object.bytes.len() as u64,
-                etag: object.etag.clone(),
-                last_modified: object.last_modified,
+                size: listed.size,
+                etag: listed.etag,
+                last_modified: listed.last_modified,
             });
             ControlFlow::Continue(())
         });
@@ -133,7 +133,7 @@ fn first_bound(query: &ListQuery<'_>) -> Bound<String> {
 
 /// Returns the smallest string that sorts after everything with this prefix: its last character, increased
 /// (UTF-8 sorts like its code points). Nothing sorts after a prefix of greatest characters.
-fn behind_prefix(prefix: &str) -> Option<String> {
+pub(super) fn behind_prefix(prefix: &str) -> Option<String> {
     let mut head = prefix.to_owned();
     while let Some(last) = head.pop() {
         let next = match last {

@@ -119,7 +119,7 @@ impl Operations {
             .deleted
             .get_or_insert_default()
             .push(answers::deleted_key(key));
-        Ok(removed.is_some())
+        Ok(removed)
     }
 }
 
@@ -311,7 +311,7 @@ impl S3 for Operations {
             if_none_match: None,
         };
         let removed = self.0.content.remove(&input.key, &conditions)?;
-        self.0.recorder.record_deleted(u64::from(removed.is_some()));
+        self.0.recorder.record_deleted(u64::from(removed));
         let delete_marker = self.0.content.is_versioned().then_some(true);
         Ok(S3Response::new(DeleteObjectOutput {
             delete_marker,

@@ -8,9 +8,9 @@ use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::state::StateStore;
 use hardprune_common::store::Store;
 use hardprune_common::store::filesystem::FilesystemStore;
-use hardprune_common::task::{KeyRange, MarkRules};
+use hardprune_common::task::{KeyRange, MarkRules, MarkWork};
 use hardprune_coordinator::dispatch::Dispatcher;
-use hardprune_coordinator::mark::{self, ToMark};
+use hardprune_coordinator::mark::{self, TaskNames, ToMark};
 use hardprune_coordinator::mark_cache::{CachedRange, MarkCache};
 use hardprune_coordinator::metrics::CoordinatorMetrics;
 use hardprune_coordinator::progress::Progress;
@@ -69,6 +69,9 @@ async fn mark(
         delete_untagged: whole_repositories,
         prune_broken: false,
         delete_empty_repositories: false,
+        empty_before: None,
+        purge_tag_history_before: None,
+        cluster: None,
         purge_uploads_before: None,
         accept_untagged_repositories: true,
         reviewed: None,
@@ -81,10 +84,18 @@ async fn mark(
     let ranges = cache
         .ranges(wanted, true, whole_repositories)
         .unwrap_or(vec![everything]);
-    let to_mark: Vec<ToMark> = ranges.into_iter().map(|range| cache.to_mark(range)).collect();
-    let given = to_mark.len();
+    let to_mark = ranges.into_iter().map(|range| cache.to_mark(range));
+    let works: Vec<MarkWork> = to_mark
+        .map(|ToMark { range, cache }| MarkWork {
+            range,
+            rules: rules.clone(),
+            cache,
+        })
+        .collect();
+    let given = works.len();
     let mut marked = Vec::new();
-    mark::mark(&dispatcher, to_mark, &mut 0, &rules, &progress, &mut marked).await?;
+    let mut names = TaskNames::new("mark");
+    mark::mark(&dispatcher, &mut names, works, &progress, &mut marked).await?;
     let handed_on: Vec<_> = marked.iter_mut().map(CachedRange::take).collect();
     cache.publish(&handed_on, Some(Vec::new())).await;
     cache.tidy_up().await;

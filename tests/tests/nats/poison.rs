@@ -279,7 +279,7 @@ fn a_worker_that_is_told_to_stop_gives_its_tasks_to_others_at_once() {
 #[test]
 fn a_worker_that_is_told_to_stop_while_it_marks_gives_its_tasks_to_others_at_once() {
     let options = S3Options {
-        latency: Duration::from_millis(100),
+        latency: Duration::from_millis(100).into(),
         ..S3Options::default()
     };
     let fleet = Fleet::with(Scene::on_s3(&shape(), options).unwrap(), &NatsOptions::default()).unwrap();
