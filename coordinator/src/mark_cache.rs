@@ -244,8 +244,7 @@ impl MarkCache {
         marked: &[MarkedRange],
         is_last_time: bool,
     ) -> Result<Vec<bool>, StateError> {
-        let is_few = |files: &[FileRef]| files.iter().map(|file| file.items).sum::<u64>() <= MOST_EXCLUDED;
-        if is_last_time || !is_few(&doubted) {
+        if is_last_time || items_of(&doubted) > MOST_EXCLUDED {
             self.is_distrusted = true;
             self.excluded.clear();
             return Ok(vec![true; marked.len()]);
@@ -321,7 +320,7 @@ impl MarkCache {
 
     /// Brings digests that must be read together, beside what lasts. `None` where there are too many.
     async fn gather(&self, segments: Vec<FileRef>) -> Result<Option<Vec<FileRef>>, StateError> {
-        if segments.iter().map(|file| file.items).sum::<u64>() > MOST_EXCLUDED {
+        if items_of(&segments) > MOST_EXCLUDED {
             warn!(
                 "more manifests than can be kept apart are not listed as they were read: the next run has to look twice"
             );
@@ -396,7 +395,7 @@ impl Index {
             && self.registry == registry
             && !self.ranges.is_empty()
             && self.files().all(|file| file.key.starts_with(&folder))
-            && self.excluded.iter().map(|file| file.items).sum::<u64>() <= MOST_EXCLUDED
+            && items_of(&self.excluded) <= MOST_EXCLUDED
     }
 }
 
@@ -425,23 +424,35 @@ async fn find(state: &StateStore, registry: &str) -> Result<Option<Index>, State
     })
 }
 
-/// Brings the pieces of ranges together to about `wanted` ranges of about one size, none of them beyond the limit if its pieces are not.
+/// The records of files, all together, whatever these say.
+fn items_of(files: &[FileRef]) -> u64 {
+    files
+        .iter()
+        .fold(0, |items, file| items.saturating_add(file.items))
+}
+
+/// Brings the pieces of ranges together to `wanted` ranges of about one size: to fewer where there are fewer pieces, to more where
+/// they would be beyond the limit otherwise. Sizes may be anything: nobody has checked them.
 fn group(ranges: &[CachedRange], wanted: usize, limit: RangeSize) -> Vec<KeyRange> {
     let pieces: Vec<(Option<String>, RangeSize)> = ranges.iter().flat_map(pieces).collect();
-    let sum = |size: fn(&RangeSize) -> u64| pieces.iter().map(|(_, piece)| size(piece)).sum::<u64>();
-    let share = sum(|piece| piece.keys).div_ceil(wanted.max(1) as u64).max(1);
-    let share = share.min(limit.keys);
-    let mut grouped = Vec::new();
+    let mut left = pieces
+        .iter()
+        .fold(0_u64, |keys, (_, piece)| keys.saturating_add(piece.keys));
+    let mut grouped: Vec<KeyRange> = Vec::new();
     let mut after: Option<String> = None;
     let mut size = RangeSize::default();
     for (number, (to, piece)) in pieces.iter().enumerate() {
-        size.keys += piece.keys;
-        size.revisions += piece.revisions;
+        size.keys = size.keys.saturating_add(piece.keys);
+        size.revisions = size.revisions.saturating_add(piece.revisions);
+        // Of what is left, so that no small range is left over at the end.
+        let share = left
+            .div_ceil(wanted.saturating_sub(grouped.len()).max(1) as u64)
+            .max(1);
         let is_full = match pieces.get(number + 1) {
             None => true,
             // Nearer to its share without the next one than with it.
             Some((_, next)) => {
-                size.keys + next.keys / 2 >= share
+                size.keys.saturating_add(next.keys / 2) >= share.min(limit.keys)
                     || size.keys.saturating_add(next.keys) > limit.keys
                     || size.revisions.saturating_add(next.revisions) > limit.revisions
             }
@@ -452,6 +463,7 @@ fn group(ranges: &[CachedRange], wanted: usize, limit: RangeSize) -> Vec<KeyRang
                 to: to.clone(),
             });
             after.clone_from(to);
+            left = left.saturating_sub(size.keys);
             size = RangeSize::default();
         }
     }

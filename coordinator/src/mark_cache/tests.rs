@@ -99,7 +99,7 @@ fn small_ranges_are_brought_together_and_large_ones_cut() {
 proptest! {
     #[test]
     fn groups_tile_the_key_space(
-        sizes in prop::collection::vec((0..500_u64, prop::collection::vec(0..500_u64, 0..4)), 1..20),
+        sizes in prop::collection::vec((prop_oneof![0..500_u64, Just(u64::MAX)], prop::collection::vec(0..500_u64, 0..4)), 1..20),
         wanted in 0..40_usize,
         limit in 1..2_000_u64,
     ) {
