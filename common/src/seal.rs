@@ -282,6 +282,11 @@ impl SealedPlan {
             let detail = format!("{} shards have a filter, {} a plan", filters.len(), planned.len());
             return Err(SealError::Plan(detail));
         }
+        let wanted = mark.document.remembered;
+        let found = shards.iter().map(|plan| plan.findings.totals.remembered).sum();
+        if wanted != found {
+            return Err(SealError::Remembered { wanted, found });
+        }
         let links = (mark.document.unlink.clone(), mark.document.dangling.clone());
         Self::write(mark, links, shards, undo, state).await
     }
@@ -322,10 +327,6 @@ impl SealedPlan {
             }),
             shards,
         };
-        let (wanted, found) = (mark.document.remembered, document.totals.remembered);
-        if wanted != found {
-            return Err(SealError::Remembered { wanted, found });
-        }
         let file = state.write_json(&plan_key(&document.epoch), &document).await?;
         Ok(Self { document, file })
     }

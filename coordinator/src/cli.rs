@@ -371,12 +371,21 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Reads a duration: 24h, 90m, 36h30m.
+/// Reads a duration: 24h, 90m, 36h30m, 7d.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text
-        .parse()
-        .map_err(|error| format!("{error}; write it as 24h, 90m, 36h30m or 7d as 168h"))?;
-    Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())
+    let wrong = |problem: &dyn std::fmt::Display| format!("{problem}; write it as 24h, 90m, 36h30m or 7d");
+    if text.trim().is_empty() {
+        return Err(wrong(&"it is empty"));
+    }
+    // A day is 24 hours here, whatever clocks do.
+    let (days, rest) = text.split_once('d').unwrap_or(("0", text));
+    let days: u32 = days.trim().parse().map_err(|error| wrong(&error))?;
+    let span = match rest.trim() {
+        "" => jiff::SignedDuration::ZERO,
+        rest => rest.parse().map_err(|error| wrong(&error))?,
+    };
+    let rest = Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())?;
+    Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60) + rest)
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -409,6 +418,10 @@ mod tests {
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(duration("1d12h"), Ok(Duration::from_secs(129_600)));
+        assert!(duration("").is_err() && duration("d").is_err() && duration("-1d").is_err());
+        assert!(duration("99999999999d").is_err());
         assert!(duration("-1h").is_err());
         assert!(duration("24").is_err());
         assert!(rate("0").is_err() && rate("1").is_err() && rate("x").is_err() && rate("1e-6").is_ok());

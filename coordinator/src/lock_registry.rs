@@ -8,6 +8,7 @@
 mod error;
 mod nobody_at_work;
 mod owned;
+mod without_plan;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use tracing::{debug, error, warn};
 pub use self::error::{LockError, TakeOver};
 pub use self::nobody_at_work::NobodyAtWork;
 pub use self::owned::Revoker;
+pub use self::without_plan::lock_without_plan;
 use self::owned::{Held, Owned, rewrite};
 use crate::metrics::CoordinatorMetrics;
 

@@ -68,7 +68,7 @@ pub struct BlobCounts {
     /// Those that are gone.
     pub deleted: u64,
     /// Those of them that are in quarantine: they can be had back.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "is_zero", default)]
     pub quarantined: u64,
     /// Those that the store refused to delete.
     pub failed: u64,
@@ -76,6 +76,11 @@ pub struct BlobCounts {
     pub not_attempted: u64,
     /// Keys that are not canonical: left alone.
     pub unrecognized_keys: u64,
+}
+
+/// For fields that stand only in reports of runs that had to do with them.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Bytes.
@@ -92,7 +97,7 @@ pub struct ByteCounts {
     /// Of the blobs that its deletes only hid, because the bucket keeps versions, or for a while what is deleted.
     pub hidden: u64,
     /// Of the blobs that its deletes moved into quarantine: a purge frees them.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "is_zero", default)]
     pub quarantined: u64,
     /// Of abandoned uploads that went, or would go.
     pub uploads: u64,

@@ -24,6 +24,7 @@ pub mod s3_server;
 pub mod scene;
 pub mod scripted_http;
 pub mod simulator;
+pub mod steady_clients;
 pub mod storage_writer;
 pub mod tcp_proxy;
 pub mod truth;

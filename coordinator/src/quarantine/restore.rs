@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use hardprune_common::lock::LEASE;
 use hardprune_common::quarantine::{Keeping, Undo};
-use hardprune_common::run::{Epoch, RunId};
+use hardprune_common::run::RunId;
 use hardprune_common::store::Store;
 use hardprune_worker::process::stop_on_signal;
 use serde::Serialize;
@@ -23,11 +22,9 @@ use super::undelete::undelete;
 use crate::cli::OutputFormat;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::lock_registry::{LockTerms, RegistryLock};
+use crate::lock_registry::lock_without_plan;
 use crate::open_stores::{NamedRegistry, named_state};
 use crate::print;
-use crate::serve_metrics::Metrics;
-use crate::settle::settle_last_delete;
 
 /// What came of a restore, as it is printed in JSON.
 #[derive(Debug, Serialize)]
@@ -63,24 +60,7 @@ pub async fn restore(args: RestoreArgs) -> Result<ExitStatus, RunError> {
     }
     let stop = stop_on_signal(|| eprintln!("stopping; a second signal ends at once"))
         .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
-    let terms = LockTerms {
-        lease: LEASE,
-        workers_elsewhere: false,
-        state: registry.identity().to_owned(),
-    };
-    let metrics = Metrics::register()?;
-    // An epoch that seals nothing.
-    let epoch = Epoch::first(RunId::generate());
-    let lock = RegistryLock::take(
-        Arc::clone(&registry),
-        &epoch,
-        terms,
-        metrics.coordinator,
-        stop.clone(),
-    )
-    .await?;
-    // What the run left open it has moved where it is gone. Once it is back, nobody could tell (R5).
-    settle_last_delete(&registry, &state, epoch.run, lock.last_delete()).await;
+    let lock = lock_without_plan(&registry, &state, stop.clone()).await?;
     let restored = restore_with_lock(&registry, keeping.as_ref(), &args, &stop).await;
     lock.give_back().await;
     let (counts, all) = restored?;

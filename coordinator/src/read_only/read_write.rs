@@ -3,11 +3,7 @@
 //! It takes the registry's lock to know that nobody deletes any more: either nobody holds it, or its lease and the requests
 //! that were sent under it have passed (R11).
 
-use std::sync::Arc;
-
 use clap::Args;
-use hardprune_common::lock::LEASE;
-use hardprune_common::run::{Epoch, RunId};
 use hardprune_worker::process::stop_on_signal;
 
 use super::args::{RestartArgs, SwitchArgs};
@@ -17,11 +13,10 @@ use crate::cli::RegistryArgs;
 use crate::descriptor_cache::{Cache, CacheArgs};
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
-use crate::lock_registry::{LockTerms, RegistryLock};
+use crate::lock_registry::lock_without_plan;
 use crate::open_stores::{NamedRegistry, named_state, storage_of};
 use crate::print;
-use crate::serve_metrics::Metrics;
-use crate::settle::{clear_cache_after_last_delete, settle_last_delete};
+use crate::settle::clear_cache_after_last_delete;
 
 /// Arguments of `read-write`.
 #[derive(Debug, Clone, Args)]
@@ -65,17 +60,7 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
     };
     let stop = stop_on_signal(|| eprintln!("switches back first; a second signal ends at once"))
         .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
-    let terms = LockTerms {
-        lease: LEASE,
-        workers_elsewhere: false,
-        state: registry.identity().to_owned(),
-    };
-    let metrics = Metrics::register()?;
-    // An epoch that seals nothing.
-    let epoch = Epoch::first(RunId::generate());
-    let lock = RegistryLock::take(Arc::clone(&registry), &epoch, terms, metrics.coordinator, stop).await?;
-    // What the run left open it has freed where it is gone. Once the registry takes writes, nobody could tell (R5).
-    settle_last_delete(&registry, &state, epoch.run, lock.last_delete()).await;
+    let lock = lock_without_plan(&registry, &state, stop).await?;
     let cleared = match &cache {
         Cache::Redis(redis) => {
             clear_cache_after_last_delete(redis, &registry, &state, lock.last_delete()).await

@@ -4,7 +4,8 @@
 use clap::Args;
 use hardprune_common::digest::Digest;
 use hardprune_common::filter::VerifiedFilter;
-use hardprune_common::removal::Removal;
+use hardprune_common::quarantine::Undo;
+use hardprune_common::removal::{Removal, RemovalReason};
 use hardprune_common::run::{Epoch, RunId};
 use hardprune_common::seal::{MarkDocument, PlanDocument, plan_key, sweep_task};
 use hardprune_common::segment::read_segment;
@@ -103,15 +104,19 @@ impl Question<'_> {
             return Ok(None);
         };
         let Removal {
-            size, last_modified, ..
+            size,
+            last_modified,
+            reason,
+            ..
         } = found.removal;
         let written = last_modified
             .map(|time| format!(", written {time}"))
             .unwrap_or_default();
-        let what = format!(
-            "{}{written}; an orphan: no reference named it, and it was older than the cutoff",
-            human::bytes(size)
-        );
+        let why = match reason {
+            RemovalReason::Purged => "quarantined by an earlier run, and no reference named it since",
+            _ => "an orphan: no reference named it, and it was older than the cutoff",
+        };
+        let what = format!("{}{written}; {why}", human::bytes(size));
         let number = epoch.number;
         if self.record.mode == Mode::Check {
             return Ok(Some(format!("would be deleted: {what}")));
@@ -157,7 +162,12 @@ impl Question<'_> {
                     .map(|sender| format!(" by {sender}"))
                     .unwrap_or_default();
                 let ended = witness.ended.map(|time| format!(", {time}")).unwrap_or_default();
-                format!("deleted: in epoch {number}{sender}{ended} ({what})")
+                let gone = match books.plan().undo {
+                    Undo::Nothing => "deleted",
+                    Undo::Copies => "moved into quarantine",
+                    Undo::Versions => "hidden behind a delete marker",
+                };
+                format!("{gone}: in epoch {number}{sender}{ended} ({what})")
             }
             Some(State::Failed(message)) => {
                 format!("failed: the store refused in epoch {number}: {message} ({what})")

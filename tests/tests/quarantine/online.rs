@@ -1,12 +1,18 @@
 //! Online mode: what is pushed while blobs move, and needs one of them, has it back; nothing is purged for a day.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use hardprune_tests::content::digest_of;
+use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, S3Settings};
 use hardprune_tests::generate::Shape;
+use hardprune_tests::pull::Puller;
+use hardprune_tests::push::Pusher;
 use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{KILLED, Scene, number, report_of};
+use hardprune_tests::steady_clients::{clients, more_than};
 use hardprune_tests::storage_writer::{blob_key, layer_link_key, revision_link_key, tag_link_key};
 
 use crate::scene::{copies, has_blob, long_ago, of, quarantined};
@@ -174,4 +180,72 @@ fn it_needs_quarantine_and_no_word_of_read_only_mode() {
     assert_eq!(both.status, 2, "{both:?}");
     assert!(both.stderr.contains("Say one or the other"), "{both:?}");
     assert!(quarantined(&scene).unwrap().is_empty());
+}
+
+/// A real registry goes on taking pushes of old, unreferenced blobs while these move. When the run has ended, everything that was confirmed
+/// can be pulled.
+async fn pushes_throughout(scene: Scene, config: RegistryConfig) -> Result<()> {
+    let orphans: Vec<Vec<u8>> = scene
+        .orphans()
+        .iter()
+        .take(40)
+        .map(|digest| scene.storage().get(&blob_key(digest))?.context("an orphan"))
+        .collect::<Result<_>>()?;
+    let registry = DockerRegistry::start(config).await?;
+    let (confirmed, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let clients = clients(&Pusher::new(&registry), &orphans, &confirmed, &stop);
+    more_than(&confirmed, 6).await?;
+
+    let names = scene.store_names();
+    let mut arguments = online(&scene, &names);
+    if let Some(timeout) = arguments.iter_mut().find(|argument| *argument == "1s") {
+        "5s".clone_into(timeout);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let report = tokio::task::block_in_place(|| scene.report(0, &arguments))?;
+    let at_the_end = confirmed.load(Ordering::SeqCst);
+    more_than(&confirmed, at_the_end + 6).await?;
+    stop.store(true, Ordering::SeqCst);
+    let mut tags = Vec::new();
+    for client in clients {
+        tags.extend(client.await?);
+    }
+    ensure!(number(&report, "/blobs/quarantined")? > 100, "{report}");
+    ensure!(report["quarantine"]["online"]["complete"] == true, "{report}");
+    let mut puller = Puller::new(&registry);
+    for tag in &tags {
+        puller
+            .tag(tag)
+            .await
+            .with_context(|| format!("{tag:?} was pushed and is broken\n{report}"))?;
+    }
+    scene.check_intact()
+}
+
+fn many_orphans() -> Shape {
+    Shape {
+        orphans: 300,
+        ..Shape::small(27)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_push_is_broken_when_it_has_ended_in_a_folder() {
+    let scene = Scene::on_folder(&many_orphans()).unwrap();
+    let config = RegistryConfig::filesystem(scene.state());
+    pushes_throughout(scene, config).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_push_is_broken_when_it_has_ended_on_s3() {
+    let scene = Scene::on_s3(&many_orphans(), S3Options::default()).unwrap();
+    let server = scene.server().unwrap();
+    let config = RegistryConfig::s3(S3Settings {
+        endpoint: server.endpoint(),
+        bucket: server.bucket().to_owned(),
+        root_directory: String::new(),
+        access_key: server.access_key().to_owned(),
+        secret_key: server.secret_key().to_owned(),
+    });
+    pushes_throughout(scene, config).await.unwrap();
 }

@@ -4,21 +4,17 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hardprune_tests::content::Seeded;
 use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, S3Settings};
 use hardprune_tests::generate::Shape;
-use hardprune_tests::manifests::{self, Content, Family};
 use hardprune_tests::pull::Puller;
 use hardprune_tests::push::Pusher;
 use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{Running, Scene, number, report_of};
+use hardprune_tests::steady_clients::{clients, more_than};
 use hardprune_tests::storage_writer::blob_key;
 use hardprune_tests::tcp_proxy::TcpProxy;
-use hardprune_tests::truth::Tag;
-use tokio::task::JoinHandle;
 
 use crate::scripted::delete;
 
@@ -87,87 +83,6 @@ fn done(folder: &Path, name: &str) -> Result<()> {
     Ok(std::fs::write(folder.join(format!("{name}-done")), b"")?)
 }
 
-/// What one client pushes, again and again until it is told to stop.
-struct Client {
-    pusher: Pusher,
-    number: u64,
-    orphans: Vec<Vec<u8>>,
-    confirmed: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Client {
-    /// Pushes images until it is told to stop; of each that was confirmed the tag.
-    async fn push(self) -> Vec<Tag> {
-        let mut pushed = Vec::new();
-        let mut image = 0;
-        while !self.stop.load(Ordering::SeqCst) {
-            match self.push_image(image).await {
-                Ok(tag) => {
-                    pushed.push(tag);
-                    image += 1;
-                    self.confirmed.fetch_add(1, Ordering::SeqCst);
-                }
-                // Read-only, or away for a moment: a client tries again.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-        pushed
-    }
-
-    async fn push_image(&self, image: u64) -> Result<Tag> {
-        let repository = format!("clients/c{}", self.number);
-        let mut seeded = Seeded::new(1_000 * (self.number + 1) + image);
-        let own = manifests::layer(Family::Oci, &mut seeded, 3_000);
-        // An old blob that nothing references: there already, as far as the registry can tell.
-        let orphan = &self.orphans[usize::try_from(image)? % self.orphans.len()];
-        let old = Content::new(own.media_type, orphan.clone());
-        let layers = [&own, &old];
-        let config = manifests::config(Family::Oci, "amd64", &layers);
-        for blob in layers.into_iter().chain([&config]) {
-            self.pusher.blob(&repository, blob).await?;
-        }
-        let manifest = manifests::image(Family::Oci, &config, &layers, None);
-        let tag = format!("v{image}");
-        self.pusher.manifest(&repository, &tag, &manifest).await?;
-        Ok(Tag {
-            repository,
-            tag,
-            digest: manifest.digest,
-        })
-    }
-}
-
-fn clients(
-    registry: &Restarted,
-    orphans: &[Vec<u8>],
-    confirmed: &Arc<AtomicUsize>,
-    stop: &Arc<AtomicBool>,
-) -> Vec<JoinHandle<Vec<Tag>>> {
-    (0..3)
-        .map(|number| {
-            let client = Client {
-                pusher: Pusher::at(&registry.registry, &registry.url),
-                number,
-                orphans: orphans.to_vec(),
-                confirmed: Arc::clone(confirmed),
-                stop: Arc::clone(stop),
-            };
-            tokio::spawn(client.push())
-        })
-        .collect()
-}
-
-async fn more_than(confirmed: &AtomicUsize, count: usize) -> Result<()> {
-    for _ in 0..3_000 {
-        if confirmed.load(Ordering::SeqCst) > count {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("nothing more is pushed")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_is_broken_by_a_prune_in_a_folder() {
     let scene = Scene::on_folder(&shape()).unwrap();
@@ -205,7 +120,8 @@ async fn pushes_throughout(scene: Scene, config: RegistryConfig) -> Result<()> {
         .collect::<Result<_>>()?;
     let mut registry = Restarted::start(config.clone()).await?;
     let (confirmed, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let clients = clients(&registry, &orphans, &confirmed, &stop);
+    let pusher = Pusher::at(&registry.registry, &registry.url);
+    let clients = clients(&pusher, &orphans, &confirmed, &stop);
     more_than(&confirmed, 6).await?;
 
     let folder = scene.folder().to_owned();
