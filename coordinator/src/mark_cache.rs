@@ -168,6 +168,17 @@ impl MarkCache {
         Some(group(&index.ranges, wanted, limit))
     }
 
+    /// How many keys the latest run found. `None` where that is not known.
+    #[must_use]
+    pub fn known_keys(&self) -> Option<u64> {
+        let ranges = &self.found.as_ref()?.ranges;
+        Some(
+            ranges
+                .iter()
+                .fold(0, |keys: u64, range| keys.saturating_add(range.size.keys)),
+        )
+    }
+
     /// What a task is told that marks a range.
     #[must_use]
     pub fn to_mark(&self, range: KeyRange) -> ToMark {

@@ -25,6 +25,9 @@ use crate::plan::{self, EarlierPlans, PlanError, Planning};
 use crate::reviewed::ReviewedPlan;
 use crate::seal::{SealOptions, seal, survey_blob_space};
 
+/// A range that is known to be smaller is not worth a listing of its own: a page of one has 1,000 keys, and this leaves it room to grow.
+const KEYS_OF_A_PAGE: u64 = 800;
+
 /// What was doubted is read the second time. If the storage still lists something else then, everything is.
 const LAST_ROUND_WITH_CACHE: usize = 2;
 
@@ -161,7 +164,11 @@ impl Run {
         rules: &MarkRules,
     ) -> Result<Vec<ToMark>, RunError> {
         let anywhere = self.registry.starts_listings_anywhere();
-        let wanted = mark::ranges_wanted(self.workers, anywhere);
+        let mut wanted = mark::ranges_wanted(self.workers, anywhere);
+        if let Some(keys) = cache.and_then(MarkCache::known_keys) {
+            let pages = usize::try_from(keys.div_ceil(KEYS_OF_A_PAGE)).unwrap_or(usize::MAX);
+            wanted = wanted.min(pages.max(1));
+        }
         let known = cache.and_then(|cache| cache.ranges(wanted, anywhere, rules.judge_whole_repositories()));
         let ranges = match known {
             Some(ranges) => ranges,

@@ -56,7 +56,7 @@ fn killed_while_it_is_written_again_the_earlier_one_is_used() {
     push(scene.storage(), "team-01", "new").unwrap();
     for (number, failpoints) in [
         "mark-cache-block=return",
-        "mark-cache-block=9*off->return",
+        "mark-cache-block=1*off->return",
         "mark-cache-index=return",
     ]
     .into_iter()
