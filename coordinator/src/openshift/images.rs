@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 pub use self::arguments::{ImagesArgs, ImagesCommand, usage_message};
 
+use hardprune_worker::process::stop_on_signal;
+
 use self::arguments::{PruneArgs, RulesArgs};
 use self::graph::{Graph, GraphError};
 use self::late::Late;
@@ -121,11 +123,15 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
             host: &host,
             authority: &args.certificate_authority,
             force_insecure: args.force_insecure,
+            is_chosen: !args.registry_url.is_empty(),
         };
         let connected = RegistryClient::connect(Arc::clone(&cluster), way).await;
         registry = Some(connected.map_err(Failure::said)?);
     }
     let graph = Graph::of(lists, &ages, rules.ignore_invalid_refs).map_err(|error| no_graph(&error))?;
+    let stop =
+        stop_on_signal(|| eprintln!("stops when what was begun has ended; a second signal ends it at once"))
+            .map_err(|error| Failure::said(format!("signals cannot be listened for: {error}")))?;
     let graph = Arc::new(graph);
     let late = Late::new(Arc::clone(&graph), ages);
     // A dry run deletes nothing that anything could still need.
@@ -145,6 +151,7 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
         ignore_invalid_refs: rules.ignore_invalid_refs,
         workers: args.workers(),
         output,
+        stop: stop.clone(),
     };
     if !run.confirm {
         eprintln!("Dry run enabled - no modifications will be made. Add --confirm to remove images");
@@ -155,8 +162,11 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
     }
     let after = prune_streams::prune_streams(&run).await;
     let mut problems = after.problems;
-    if run.namespace.is_none() {
+    if run.namespace.is_none() && !stop.is_cancelled() {
         problems.extend(prune_images::prune_images(&run, &after.streams).await);
+    }
+    if stop.is_cancelled() {
+        problems.push("stopped by a signal: the rest is as it was; run it again to go on".to_owned());
     }
     run.output.finish(!run.confirm).map_err(Failure::Output)?;
     match problems.is_empty() {

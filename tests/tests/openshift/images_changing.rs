@@ -1,6 +1,7 @@
 //! A cluster that changes, or refuses, while `hardprune images` runs on it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::process::Command;
 use std::sync::mpsc;
 
 use anyhow::{Context, Result, ensure};
@@ -443,6 +444,54 @@ fn what_a_pod_begins_to_use_while_images_go_stays() -> Result<()> {
     Ok(())
 }
 
+/// It ends what it has begun, and says what it did.
+#[test]
+fn a_signal_stops_it_in_good_order() -> Result<()> {
+    let (release, until) = mpsc::channel();
+    let held = RegistryFault::hold("DELETE", "/admin/blobs/", until);
+    let scene = Scene::of(&Case::load("history")?, vec![held])?;
+    let config = scene.api.kubeconfig(scene.home.path())?;
+    let registry = format!("--registry-url=http://{}", scene.registry.host());
+    let arguments = ["images", "--num-workers=1", "--confirm", &registry];
+    let mut child = Hardprune::new()?.with("KUBECONFIG", &config).start(&arguments)?;
+    let mut errors = BufReader::new(child.stderr.take().context("its errors")?);
+    while !scene
+        .registry
+        .asked()
+        .iter()
+        .any(|asked| asked.path.contains("/admin/blobs/"))
+    {
+        ensure!(child.try_wait()?.is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    let kill = Command::new("kill")
+        .arg("-TERM")
+        .arg(child.id().to_string())
+        .status()?;
+    ensure!(kill.success(), "no signal");
+    let mut line = String::new();
+    errors.read_line(&mut line)?;
+    assert!(line.starts_with("stops when what was begun has ended"), "{line}");
+    drop(release);
+    errors.read_to_string(&mut line)?;
+    let finished = Finished::of(&child.wait_with_output()?)?;
+    assert_eq!(finished.status, 1, "{finished:?} {line}");
+    assert!(line.contains("error: stopped by a signal"), "{line}");
+    assert!(
+        finished
+            .stdout
+            .contains("Summary: deleted 1 image object(s), deleted 3 image stream tag item(s)"),
+        "{finished:?}"
+    );
+    assert!(scene.object(&format!("Image/{DOOMED}")).is_err());
+    assert_eq!(image_ids(&scene).len(), 5);
+    // The next run ends it.
+    let finished = scene.prune(&[])?;
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(image_ids(&scene).len(), 3);
+    Ok(())
+}
+
 #[test]
 fn who_may_not_watch_may_prune() -> Result<()> {
     let scene = Scene::history()?;
@@ -492,6 +541,16 @@ fn why() -> Result<()> {
     let text = explained(&format!("{}/ns/is@{}", scene.registry.host(), images[4]), &[])?;
     assert!(
         text.contains("stays: its image is used by pod/late namespace=ns"),
+        "{text}"
+    );
+    scene.api.put(pod(&scene, &format!("other/is@{}", images[4])))?;
+    let text = explained(&images[4], &[])?;
+    let said = "is named by pod/late namespace=ns as other/is, which does not have it: that keeps nothing";
+    assert!(text.contains(said) && text.contains("The image goes."), "{text}");
+    let image = scene.object(&format!("Image/{}", images[4]))?;
+    let text = explained(image["dockerImageLayers"][0]["name"].as_str().unwrap(), &[])?;
+    assert!(
+        text.contains(&format!("is a blob of the image {}", images[4])),
         "{text}"
     );
     let text = explained(&format!("sha256:{}", "0".repeat(64)), &[])?;

@@ -10,6 +10,7 @@ use hardprune_tests::openshift_fixtures::Case;
 use hardprune_tests::openshift_registry::RegistryFault;
 use hardprune_tests::program::Finished;
 use hardprune_tests::scripted_http::Reply;
+use serde_json::{Value, json};
 
 use crate::certificates::Authority;
 use crate::images_scene::Scene;
@@ -109,6 +110,45 @@ async fn a_registry_with_a_certificate() -> Result<()> {
     Ok(())
 }
 
+/// What the user's kubeconfig trusts, the registry's certificate is judged by.
+#[tokio::test]
+async fn the_kubeconfig_says_what_is_trusted() -> Result<()> {
+    let scene = Scene::history()?;
+    let authority = Authority::new(scene.home.path(), "ca")?;
+    let (certificate, key) = authority.sign("registry")?;
+    let storage = tempfile::tempdir()?;
+    let config = RegistryConfig::filesystem(storage.path()).with_tls(certificate, key);
+    let registry = DockerRegistry::start(config).await?;
+    let file = scene.api.kubeconfig(scene.home.path())?;
+    let plain: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    for (field, value) in [
+        ("certificate-authority", json!(authority.certificate())),
+        ("insecure-skip-tls-verify", json!(true)),
+    ] {
+        let mut config = plain.clone();
+        config["clusters"][0]["cluster"][field] = value;
+        let file = scene.home.path().join("trusting");
+        std::fs::write(&file, config.to_string())?;
+        let file = file.display().to_string();
+        let finished = confirm(&scene, registry.url(), &["--kubeconfig", &file])?;
+        assert_eq!(finished.status, 0, "{field}: {finished:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_names_the_registry() -> Result<()> {
+    let scene = Scene::history()?;
+    for id in scene.api.objects().keys() {
+        scene.api.remove(id);
+    }
+    let finished = scene.run(&["--confirm"])?;
+    assert_eq!(finished.status, 1, "{finished:?}");
+    let said = "error: unable to find the remote registry host: no managed image found\n";
+    assert_eq!(finished.stderr, said);
+    Ok(())
+}
+
 #[test]
 fn a_registry_that_speaks_tls_where_http_was_wanted() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -167,6 +207,49 @@ fn an_old_registry_has_its_health_elsewhere() -> Result<()> {
             .collect();
         assert_eq!(asked, ["/", "/healthz"]);
     }
+    Ok(())
+}
+
+/// What calls itself a digest comes from whoever may push.
+#[test]
+fn a_name_that_is_no_digest_leads_nowhere_else() -> Result<()> {
+    let scene = Scene::history()?;
+    let tagged = scene.tagged("ns/is")?["latest"].clone();
+    let mut image = scene.object(&format!("Image/{}", tagged[5]))?;
+    let names = [
+        "../../v2/other/repo/manifests/sha256:aa",
+        "..",
+        "a?b#c%2e",
+        "\u{1b}[2J",
+    ];
+    let layers: Vec<_> = names
+        .iter()
+        .map(|name| json!({"name": name, "size": 1}))
+        .collect();
+    image["dockerImageLayers"] = json!(layers);
+    scene.api.put(image)?;
+    let finished = scene.prune(&[])?;
+    assert!(!finished.stdout.contains('\u{1b}'), "{finished:?}");
+    let paths: Vec<_> = scene
+        .registry
+        .asked()
+        .into_iter()
+        .map(|asked| asked.path)
+        .collect();
+    for path in &paths {
+        let known = [
+            "/",
+            "/v2/ns/is/blobs/",
+            "/v2/ns/is/manifests/sha256:",
+            "/admin/blobs/",
+        ];
+        let known = known.iter().any(|known| match path.strip_prefix(known) {
+            Some(rest) => !rest.contains('/') && !rest.contains('?'),
+            None => false,
+        });
+        assert!(known, "{path}");
+    }
+    assert!(paths.iter().any(|path| path.contains("%2F")), "{paths:?}");
     Ok(())
 }
 

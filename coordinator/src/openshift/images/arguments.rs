@@ -59,8 +59,8 @@ pub struct RulesArgs {
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = integer, env = "HARDPRUNE_KEEP_TAG_REVISIONS")]
     pub keep_tag_revisions: Option<i64>,
     /// Prunes images over the limit of their project (LimitRange of type openshift.io/Image), instead of by age and
-    /// revisions.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = boolean, env = "HARDPRUNE_PRUNE_OVER_SIZE_LIMIT")]
+    /// revisions. Never read from the environment: it takes the protection by age away.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = boolean)]
     pub prune_over_size_limit: Option<bool>,
     /// Only the image streams of this namespace. Images themselves are not pruned then.
     #[arg(short, long, value_name = "NAME", env = "HARDPRUNE_NAMESPACE")]
@@ -230,7 +230,7 @@ pub fn usage_message(error: &clap::Error) -> Option<String> {
             if argument.starts_with("--") {
                 format!("unknown flag: {argument}\n{hint}")
             } else if let Some(letter) = argument.strip_prefix('-') {
-                format!("unknown shorthand flag: {letter:?} in {argument}\n{hint}")
+                format!("unknown shorthand flag: '{letter}' in {argument}\n{hint}")
             } else {
                 "no arguments are allowed to this command\nSee 'hardprune images -h' for help and examples"
                     .to_owned()

@@ -112,7 +112,7 @@ pub struct Output {
 impl Output {
     /// A line on standard output.
     pub fn line(&self, line: &str) {
-        if let Err(error) = crate::print(&format!("{line}\n")) {
+        if let Err(error) = crate::print(&format!("{}\n", human::printable(line))) {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             failed.get_or_insert(error);
         }

@@ -40,7 +40,10 @@ pub(super) async fn prune_images(run: &Run, left: &BTreeMap<String, ImageStream>
     let done = stream::iter(&plans)
         .map(|plan| async move {
             let mut problems = Vec::new();
-            let figures = prune_image(run, plan, sizes, &mut problems).await;
+            let figures = match run.stop.is_cancelled() {
+                true => Figures::default(),
+                false => prune_image(run, plan, sizes, &mut problems).await,
+            };
             (plan, figures, problems)
         })
         .buffer_unordered(run.workers);

@@ -32,7 +32,10 @@ pub(super) async fn prune_streams(run: &Run) -> AfterStreams {
     let done = stream::iter(run.graph.streams.iter())
         .map(|(key, listed)| async move {
             let mut problems = Vec::new();
-            let left = prune_stream(run, key, listed, &mut problems).await;
+            let left = match run.stop.is_cancelled() {
+                true => Some(listed.clone()),
+                false => prune_stream(run, key, listed, &mut problems).await,
+            };
             (key, left, problems)
         })
         .buffer_unordered(run.workers);

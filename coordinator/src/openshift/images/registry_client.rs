@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Method, StatusCode};
 use tracing::debug;
+use url::Url;
 
 use super::registry_host::is_private;
 use crate::openshift::cluster::Cluster;
@@ -28,13 +29,15 @@ pub struct Way<'a> {
     pub authority: &'a str,
     /// Whether anything will do.
     pub force_insecure: bool,
+    /// Whether the user named the host.
+    pub is_chosen: bool,
 }
 
 /// A registry that answers.
 pub struct RegistryClient {
     http: Client,
     /// Scheme, host, port.
-    base: String,
+    base: Url,
     user: String,
     cluster: Arc<Cluster>,
 }
@@ -63,11 +66,13 @@ impl RegistryClient {
         let http = client(&cluster, way, is_insecure)?;
         let mut registry = Self {
             http,
-            base: String::new(),
-            user: format!("{:05x}", rand_user()),
+            // Until it is found.
+            base: Url::parse("https://registry.invalid").map_err(|error| error.to_string())?,
+            user: format!("{:05x}", random_user()),
             cluster,
         };
-        registry.base = registry.ping(way.host, is_insecure).await?;
+        let base = registry.ping(way, is_insecure).await?;
+        registry.base = Url::parse(&base).map_err(|error| format!("{base}: {error}"))?;
         Ok(registry)
     }
 
@@ -77,7 +82,7 @@ impl RegistryClient {
     ///
     /// Any other answer than that it is gone, or was not there.
     pub async fn delete_layer_link(&self, repository: &str, digest: &str) -> Result<Deleted, String> {
-        self.delete(&format!("/v2/{repository}/blobs/{digest}")).await
+        self.delete("v2", &[repository, "blobs"], digest).await
     }
 
     /// Deletes a link to a manifest in a repository.
@@ -86,7 +91,7 @@ impl RegistryClient {
     ///
     /// As for a layer.
     pub async fn delete_manifest_link(&self, repository: &str, digest: &str) -> Result<Deleted, String> {
-        self.delete(&format!("/v2/{repository}/manifests/{digest}")).await
+        self.delete("v2", &[repository, "manifests"], digest).await
     }
 
     /// Deletes a blob.
@@ -95,15 +100,27 @@ impl RegistryClient {
     ///
     /// As for a layer.
     pub async fn delete_blob(&self, digest: &str) -> Result<Deleted, String> {
-        self.delete(&format!("/admin/blobs/{digest}")).await
+        self.delete("admin", &["blobs"], digest).await
     }
 
-    async fn delete(&self, path: &str) -> Result<Deleted, String> {
-        let url = format!("{}{path}", self.base);
+    /// R3: what an object of the cluster calls a digest is one segment of the path, whatever it holds.
+    async fn delete(&self, root: &str, path: &[&str], digest: &str) -> Result<Deleted, String> {
+        if matches!(digest, "" | "." | "..") {
+            return Ok(Deleted::NotThere);
+        }
+        let mut url = self.base.clone();
+        let path = path.iter().flat_map(|part| part.split('/'));
+        url.path_segments_mut()
+            .map_err(|()| "the registry's address has no path".to_owned())?
+            .clear()
+            .push(root)
+            .extend(path)
+            .push(digest);
+        let url = url.as_str().to_owned();
         let answer = self.request(Method::DELETE, &url).send().await;
         let answer = answer.map_err(|error| format!("Delete {url:?}: {}", described(&error, &url)))?;
         let status = answer.status();
-        debug!(path, %status, "asked the registry to delete");
+        debug!(url, %status, "asked the registry to delete");
         match status {
             StatusCode::NOT_FOUND => Ok(Deleted::NotThere),
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Deleted::Gone),
@@ -116,12 +133,12 @@ impl RegistryClient {
         }
     }
 
-    async fn ping(&self, registry: &str, is_insecure: bool) -> Result<String, String> {
-        let (schemes, host): (&[&str], &str) = match registry.split_once("://") {
+    async fn ping(&self, way: Way<'_>, is_insecure: bool) -> Result<String, String> {
+        let (schemes, host): (&[&str], &str) = match way.host.split_once("://") {
             Some(("http", host)) => (&["http"], host),
             Some((_, host)) => (&["https"], host),
-            None if is_insecure => (&["https", "http"], registry),
-            None => (&["https"], registry),
+            None if is_insecure => (&["https", "http"], way.host),
+            None => (&["https"], way.host),
         };
         let host = host.trim_end_matches('/');
         let mut problems = Vec::new();
@@ -147,7 +164,7 @@ impl RegistryClient {
         }
         let advice = problems
             .iter()
-            .filter_map(|problem| advice(problem, is_insecure))
+            .filter_map(|problem| advice(problem, is_insecure, way.is_chosen))
             .collect::<String>();
         let said = match problems.as_slice() {
             [one] => one.clone(),
@@ -216,11 +233,11 @@ fn is_loopback(host: &str) -> bool {
     } else {
         format!("https://{host}")
     };
-    url::Url::parse(&url).is_ok_and(|url| hardprune_common::store::cloud::is_loopback(&url))
+    Url::parse(&url).is_ok_and(|url| hardprune_common::store::cloud::is_loopback(&url))
 }
 
 /// A user name that means nothing: the token is what counts.
-fn rand_user() -> u32 {
+fn random_user() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     let random = std::collections::hash_map::RandomState::new()
         .build_hasher()
@@ -258,7 +275,7 @@ fn error_in_body(body: &str) -> Option<String> {
 /// What went wrong, in the words that operators know from Go's.
 fn described(error: &reqwest::Error, url: &str) -> String {
     let text = crate::with_sources(&without_url(error));
-    let host = url::Url::parse(url).ok().and_then(|url| {
+    let host = Url::parse(url).ok().and_then(|url| {
         let port = url.port_or_known_default()?;
         Some(format!("{}:{port}", url.host_str()?))
     });
@@ -331,7 +348,7 @@ impl Error for WithoutUrl<'_> {
     }
 }
 
-fn advice(problem: &str, is_insecure: bool) -> Option<&'static str> {
+fn advice(problem: &str, is_insecure: bool, is_chosen: bool) -> Option<&'static str> {
     if problem.contains("server gave HTTP response to HTTPS client") && !is_insecure {
         Some(
             "\n* The registry is not secured, and a secure connection is wanted. Secure it (recommended), or append --force-insecure \
@@ -344,7 +361,7 @@ fn advice(problem: &str, is_insecure: bool) -> Option<&'static str> {
             "\n* The registry's certificate is signed by another authority than the one that is trusted. Name its authority with \
              --certificate-authority, or (not recommended) append --force-insecure.",
         )
-    } else if problem.contains("no such host") || problem.contains("timed out") {
+    } else if !is_chosen && (problem.contains("no such host") || problem.contains("timed out")) {
         Some("\n* Please provide a reachable route to the integrated registry using --registry-url.")
     } else {
         None

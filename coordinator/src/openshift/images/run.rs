@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::graph::{Graph, GraphError};
 use super::late::Late;
 use super::list_cluster::list_cluster;
@@ -26,6 +28,8 @@ pub(super) struct Run {
     pub ignore_invalid_refs: bool,
     pub workers: usize,
     pub output: Output,
+    /// A signal: what was begun is ended, and nothing else is.
+    pub stop: CancellationToken,
 }
 
 impl Run {

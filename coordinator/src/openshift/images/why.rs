@@ -91,15 +91,52 @@ impl Explained<'_> {
         for stream in self.decider.graph.streams.values() {
             left.push(self.stream(stream, digest, &mut lines));
         }
-        for (name, index) in &self.decider.graph.images {
-            if self.decider.graph.descendants(index).contains(&digest) {
+        lines.extend(self.named_elsewhere(digest));
+        let mut images: Vec<_> = self.decider.graph.images.iter().collect();
+        images.sort_unstable_by_key(|(name, _)| *name);
+        for (name, image) in images {
+            if self.decider.graph.descendants(image).contains(&digest) {
                 lines.push(format!(
                     "  is a child of the index {name}: see `hardprune images why {name}`"
+                ));
+            } else if image
+                .blobs()
+                .is_some_and(|mut blobs| blobs.any(|blob| blob == digest))
+            {
+                lines.push(format!(
+                    "  is a blob of the image {name}: see `hardprune images why {name}`"
                 ));
             }
         }
         lines.push(self.end(digest, &used_digests(self.decider.graph, &left)));
         lines
+    }
+
+    /// Who names the image under a stream that does not have it: that keeps nothing.
+    fn named_elsewhere(&self, digest: &str) -> Vec<String> {
+        let graph = self.decider.graph;
+        let named = graph.uses.images().filter(|(_, named)| *named == digest);
+        let elsewhere = named.filter_map(|(key, _)| {
+            let tags = graph
+                .streams
+                .get(key)
+                .map_or(&[][..], |stream| &stream.status.tags);
+            let items = tags.iter().flat_map(|tag| &tag.items);
+            let mut images = items.filter_map(|item| graph.images.get(&item.image));
+            let is_there = images
+                .any(|image| image.metadata.name == digest || graph.descendants(image).contains(&digest));
+            let (namespace, stream) = key.split_once('/')?;
+            let users = graph.uses.of_image(namespace, stream, digest);
+            (!is_there).then(|| {
+                format!(
+                    "  is named by {} as {key}, which does not have it: that keeps nothing",
+                    named_users(&users)
+                )
+            })
+        });
+        let mut elsewhere: Vec<_> = elsewhere.collect();
+        elsewhere.sort_unstable();
+        elsewhere
     }
 
     /// Tells of the image's places in a stream; returns what would be left of the stream.
@@ -171,7 +208,7 @@ impl Explained<'_> {
             Keep::TagUsed(users) => (
                 format!(
                     "it is the newest revision of a tag that is used by {}",
-                    named(users)
+                    named_users(users)
                 ),
                 "when these are deleted or changed, or when something newer is pushed to the tag".to_owned(),
             ),
@@ -192,11 +229,11 @@ impl Explained<'_> {
                     .to_owned(),
             ),
             Keep::ImageUsed(users) => (
-                format!("its image is used by {}", named(users)),
+                format!("its image is used by {}", named_users(users)),
                 "when these are deleted or changed".to_owned(),
             ),
             Keep::ChildUsed(child, users) => (
-                format!("its child {child} is used by {}", named(users)),
+                format!("its child {child} is used by {}", named_users(users)),
                 "when these are deleted or changed".to_owned(),
             ),
         };
@@ -225,7 +262,7 @@ impl Explained<'_> {
     }
 }
 
-fn named(users: &[&Referrer]) -> String {
+fn named_users(users: &[&Referrer]) -> String {
     let named: Vec<_> = users.iter().take(NAMED).map(ToString::to_string).collect();
     let named = named.join(", ");
     match users.len().checked_sub(NAMED) {

@@ -8,11 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use hardprune_common::clock;
-use hardprune_common::store::cloud::is_loopback;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Client, Config};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,14 +19,13 @@ use super::rollout::{self, MustGo, NotSeen, Wait};
 use super::target::{SwitchTarget, WorkloadKind};
 use super::{SwitchError, operator, workload};
 use crate::human::printable;
+use crate::openshift::cluster::ClusterArgs;
 
 /// On the object that was changed: what was there before.
 pub(super) const ANNOTATION: &str = "hardprune.io/read-only";
 /// Somebody else changes the object at the same time so often before we give in.
 const MOST_CONFLICTS: u32 = 8;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where OpenShift's operator runs the registry.
 const OPERATED: (&str, &str, &str) = ("openshift-image-registry", "image-registry", "registry");
@@ -223,23 +221,10 @@ impl Cluster {
 
     /// Finds the cluster as `kubectl` does.
     async fn connect(&self) -> Result<Client, SwitchError> {
-        let no_cluster = |problem: String| SwitchError::Cluster {
-            target: self.target.to_string(),
-            problem: format!(
-                "no cluster can be reached: {problem}. Inside of one the pod's service account is used, outside of one KUBECONFIG \
-                 or ~/.kube/config"
-            ),
-        };
-        let mut config = Config::infer()
-            .await
-            .map_err(|error| no_cluster(crate::with_sources(&error)))?;
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(REQUEST_TIMEOUT);
-        config.write_timeout = Some(REQUEST_TIMEOUT);
-        if url::Url::parse(&config.cluster_url.to_string()).is_ok_and(|url| is_loopback(&url)) {
-            config.proxy_url = None;
-        }
-        Client::try_from(config).map_err(|error| no_cluster(crate::with_sources(&error)))
+        let found = crate::openshift::cluster::Cluster::find(&ClusterArgs::default()).await;
+        found
+            .map(|cluster| cluster.client)
+            .map_err(|error| self.problem(error.to_string()))
     }
 
     /// Changes an object by compare-and-set. `change` says whether there is anything to change.
