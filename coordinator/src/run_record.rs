@@ -47,7 +47,7 @@ impl Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOptions {
     /// Where references come from.
-    #[serde(default = "storage_alone")]
+    #[serde(default = "storage_alone", skip_serializing_if = "is_storage_alone")]
     pub references: Vec<SourceName>,
     /// What is younger stays.
     pub keep_younger_than_seconds: u64,
@@ -121,6 +121,10 @@ impl Default for RunOptions {
 /// What versions knew that had no others.
 fn storage_alone() -> Vec<SourceName> {
     vec![SourceName::Storage]
+}
+
+fn is_storage_alone(names: &[SourceName]) -> bool {
+    names == [SourceName::Storage]
 }
 
 impl RunOptions {
