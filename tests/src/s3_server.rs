@@ -3,7 +3,7 @@
 //! spoiled by scripted faults ([`Fault`]).
 //!
 //! Its registry can be simulated ([`S3Options::simulated`]): what lies below `docker/registry/v2/` is computed then, and
-//! answered past the S3 framework, a page in well under a millisecond.
+//! answered past the S3 framework, a page in about a millisecond.
 //!
 //! It runs on threads of its own, so it can be started from blocking programs, too, and ends when dropped.
 //! Requests are path-style. Versions of objects other than the current one can be listed and removed, but not read.

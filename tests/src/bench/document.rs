@@ -214,7 +214,13 @@ fn merge_section(old: &str, id: &str, section: &str) -> String {
     let (before, after) = around.unwrap_or((generated, ""));
     merge(
         old,
-        format!("{}\n\n{}\n{after}", before.trim_end(), section.trim_end()).trim(),
+        format!(
+            "{}\n\n{}\n\n{}",
+            before.trim_end(),
+            section.trim_end(),
+            after.trim_start()
+        )
+        .trim(),
     )
 }
 

@@ -4,11 +4,13 @@
 //! share here: pages are small, and each worker has few requests in flight.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::chart::{Chart, Line};
 use super::filesystem::prove_deleted;
 use super::measure::{Series, measure, peak_bytes};
 use super::verdict::{Comparison, Findings};
@@ -55,6 +57,28 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
         product: many,
         wanted_ratio,
     };
+    let points = vec![
+        (1.0, one.both.median_seconds()),
+        (8.0, many.both.median_seconds()),
+    ];
+    let perfect = points
+        .iter()
+        .map(|(workers, _)| (*workers, points[0].1 / workers));
+    let chart = Chart {
+        title: "Seconds to plan and sweep, by workers",
+        across: "workers",
+        up: "seconds",
+        lines: vec![
+            Line {
+                name: "measured".to_owned(),
+                points: points.clone(),
+            },
+            Line {
+                name: "twice the workers, half the time".to_owned(),
+                points: perfect.collect(),
+            },
+        ],
+    };
     Ok(Findings {
         id: "scale-out",
         registry: format!(
@@ -69,6 +93,7 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
             comparison("plan", one.plan, many.plan, None),
             comparison("sweep", one.sweep, many.sweep, None),
         ],
+        charts: vec![(PathBuf::from("scale-out.svg"), chart)],
         notes: vec![format!(
             "Every worker has the same settings: {CONCURRENCY} requests in flight to each store. Seconds are the coordinator's, from its \
              report; memory is the largest worker's. Server, coordinator and workers share the same two processors."
