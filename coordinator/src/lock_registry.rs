@@ -33,8 +33,8 @@ use tracing::{debug, error, warn};
 pub use self::error::{LockError, TakeOver};
 pub use self::nobody_at_work::NobodyAtWork;
 pub use self::owned::Revoker;
-pub use self::without_plan::lock_without_plan;
 use self::owned::{Held, Owned, rewrite};
+pub use self::without_plan::lock_without_plan;
 use crate::metrics::CoordinatorMetrics;
 
 /// The file that a process holds an advisory lock on.
