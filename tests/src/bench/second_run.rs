@@ -31,6 +31,7 @@ const WANTED: f64 = 5.0;
 /// A program that fails, and one that does not do what is right.
 pub fn measure_second_run(effort: &Effort) -> Result<Findings> {
     let mut findings = Findings {
+        id: "second-run",
         sides: ("first run", "second run"),
         ..Findings::default()
     };
