@@ -3,9 +3,9 @@
 //! layer link, which says whether it was deleted; so a hundred million blobs fit on a laptop.
 //!
 //! - Layers and configs have digests that were never the hash of anything: nobody reads them. Their digests are made in
-//!   order ([`digests`]), so that a listing can begin anywhere without a sorted list of them.
-//! - Manifests have bytes, and their digests are the hashes of these: all are made once, at the start ([`manifests`]).
-//! - Who names what is a matter of arithmetic ([`population`]): so the truth about each blob is known without a search.
+//!   order (`digests.rs`), so that a listing can begin anywhere without a sorted list of them.
+//! - Manifests have bytes, and their digests are the hashes of these: all are made once, at the start (`manifests.rs`).
+//! - Who names what is a matter of arithmetic (`population.rs`): so the truth about each blob is known without a search.
 
 mod blobs;
 mod digests;
