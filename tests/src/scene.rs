@@ -15,11 +15,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::checker::{Roots, check_storage};
+use crate::docker_registry::{RegistryConfig, S3Settings};
 use crate::generate::{Shape, Truth, generate};
 use crate::inventory::{Difference, Inventory};
 use crate::program::{Finished, Hardprune};
 use crate::s3_server::{S3Options, S3Server};
-use crate::storage_writer::{Folder, Storage};
+use crate::storage_writer::{Folder, Storage, blob_key};
 
 pub use running::Running;
 
@@ -144,6 +145,33 @@ impl Scene {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The configuration of a real registry that serves this storage.
+    #[must_use]
+    pub fn registry_config(&self) -> RegistryConfig {
+        match &self.server {
+            None => RegistryConfig::filesystem(&self.state),
+            Some(server) => RegistryConfig::s3(S3Settings {
+                endpoint: server.endpoint(),
+                bucket: server.bucket().to_owned(),
+                root_directory: String::new(),
+                access_key: server.access_key().to_owned(),
+                secret_key: server.secret_key().to_owned(),
+            }),
+        }
+    }
+
+    /// The bytes of so many orphans.
+    ///
+    /// # Errors
+    ///
+    /// A storage that cannot be read.
+    pub fn orphan_blobs(&self, count: usize) -> Result<Vec<Vec<u8>>> {
+        let orphans = self.truth.orphans.keys().take(count);
+        orphans
+            .map(|digest| self.storage.get(&blob_key(digest))?.context("an orphan"))
+            .collect()
     }
 
     /// The stores that a worker needs: the registry, and where runs are kept.

@@ -232,6 +232,8 @@ impl Run {
         match keeping::read(&*self.registry, self.record.run).await? {
             // Once it has begun to move, it goes on as it began.
             Some(keeping) => Ok(keeping.undo),
+            // Looking again finds copies, not versions: what is needed could not be put back.
+            None if self.record.options.online => Ok(Undo::Copies),
             None if keeping::proves_versions(&*self.registry, self.record.run).await? => Ok(Undo::Versions),
             None => Ok(Undo::Copies),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use hardprune_tests::content::digest_of;
-use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, S3Settings};
+use hardprune_tests::docker_registry::DockerRegistry;
 use hardprune_tests::generate::Shape;
 use hardprune_tests::pull::Puller;
 use hardprune_tests::push::Pusher;
@@ -184,14 +184,9 @@ fn it_needs_quarantine_and_no_word_of_read_only_mode() {
 
 /// A real registry goes on taking pushes of old, unreferenced blobs while these move. When the run has ended, everything that was confirmed
 /// can be pulled.
-async fn pushes_throughout(scene: Scene, config: RegistryConfig) -> Result<()> {
-    let orphans: Vec<Vec<u8>> = scene
-        .orphans()
-        .iter()
-        .take(40)
-        .map(|digest| scene.storage().get(&blob_key(digest))?.context("an orphan"))
-        .collect::<Result<_>>()?;
-    let registry = DockerRegistry::start(config).await?;
+async fn pushes_throughout(scene: Scene) -> Result<()> {
+    let orphans = scene.orphan_blobs(40)?;
+    let registry = DockerRegistry::start(scene.registry_config()).await?;
     let (confirmed, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let clients = clients(&Pusher::new(&registry), &orphans, &confirmed, &stop);
     more_than(&confirmed, 6).await?;
@@ -232,20 +227,33 @@ fn many_orphans() -> Shape {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_is_broken_when_it_has_ended_in_a_folder() {
     let scene = Scene::on_folder(&many_orphans()).unwrap();
-    let config = RegistryConfig::filesystem(scene.state());
-    pushes_throughout(scene, config).await.unwrap();
+    pushes_throughout(scene).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_is_broken_when_it_has_ended_on_s3() {
     let scene = Scene::on_s3(&many_orphans(), S3Options::default()).unwrap();
-    let server = scene.server().unwrap();
-    let config = RegistryConfig::s3(S3Settings {
-        endpoint: server.endpoint(),
-        bucket: server.bucket().to_owned(),
-        root_directory: String::new(),
-        access_key: server.access_key().to_owned(),
-        secret_key: server.secret_key().to_owned(),
-    });
-    pushes_throughout(scene, config).await.unwrap();
+    pushes_throughout(scene).await.unwrap();
+}
+
+/// A bucket that keeps versions has copies made all the same: looking again finds those, not versions.
+#[test]
+fn in_a_bucket_that_keeps_versions_it_puts_back_too() {
+    let options = S3Options {
+        versioned: true,
+        ..S3Options::default()
+    };
+    let scene = Scene::on_s3(&Shape::small(5), options).unwrap();
+    let names = scene.store_names();
+    let mut arguments = online(&scene, &names);
+    arguments.push("--accept-versioned".to_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let running = scene.hold_at("before-review", 0, &arguments).unwrap();
+    let orphan = scene.truth.orphans.keys().next().unwrap().clone();
+    assert!(!has_blob(&scene, &orphan).unwrap(), "it was not moved");
+    push_image_of(&scene, &orphan).unwrap();
+    running.release().unwrap();
+    let report = report_of(&running.finish().unwrap(), 0).unwrap();
+    assert!(has_blob(&scene, &orphan).unwrap(), "{report}");
+    scene.check_intact().unwrap();
 }

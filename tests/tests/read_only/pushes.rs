@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig, S3Settings};
+use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig};
 use hardprune_tests::generate::Shape;
 use hardprune_tests::pull::Puller;
 use hardprune_tests::push::Pusher;
 use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{Running, Scene, number, report_of};
 use hardprune_tests::steady_clients::{clients, more_than};
-use hardprune_tests::storage_writer::blob_key;
 use hardprune_tests::tcp_proxy::TcpProxy;
 
 use crate::scripted::delete;
@@ -86,22 +85,13 @@ fn done(folder: &Path, name: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_is_broken_by_a_prune_in_a_folder() {
     let scene = Scene::on_folder(&shape()).unwrap();
-    let config = RegistryConfig::filesystem(scene.state());
-    pushes_throughout(scene, config).await.unwrap();
+    pushes_throughout(scene).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_push_is_broken_by_a_prune_on_s3() {
     let scene = Scene::on_s3(&shape(), S3Options::default()).unwrap();
-    let server = scene.server().unwrap();
-    let config = RegistryConfig::s3(S3Settings {
-        endpoint: server.endpoint(),
-        bucket: server.bucket().to_owned(),
-        root_directory: String::new(),
-        access_key: server.access_key().to_owned(),
-        secret_key: server.secret_key().to_owned(),
-    });
-    pushes_throughout(scene, config).await.unwrap();
+    pushes_throughout(scene).await.unwrap();
 }
 
 fn shape() -> Shape {
@@ -111,13 +101,9 @@ fn shape() -> Shape {
     }
 }
 
-async fn pushes_throughout(scene: Scene, config: RegistryConfig) -> Result<()> {
-    let orphans: Vec<Vec<u8>> = scene
-        .orphans()
-        .iter()
-        .take(40)
-        .map(|digest| scene.storage().get(&blob_key(digest))?.context("an orphan"))
-        .collect::<Result<_>>()?;
+async fn pushes_throughout(scene: Scene) -> Result<()> {
+    let config = scene.registry_config();
+    let orphans = scene.orphan_blobs(40)?;
     let mut registry = Restarted::start(config.clone()).await?;
     let (confirmed, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let pusher = Pusher::at(&registry.registry, &registry.url);
