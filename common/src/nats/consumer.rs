@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use ulid::Ulid;
 
@@ -21,12 +22,12 @@ use super::runs::Runs;
 use super::shares::{self, Shares};
 use super::streams::{self, TASKS};
 use super::{Nats, NatsError};
-use crate::clock;
 use crate::queue::{TaskConsumer, TaskInHand};
 use crate::run::RunId;
 use crate::state::StateStore;
 use crate::store::{RequestCounts, Store};
 use crate::task::{MESSAGE_VERSION, Task};
+use crate::{clock, failpoint};
 
 /// How often it looks for new runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -109,6 +110,8 @@ struct Inner {
     slots: Arc<Semaphore>,
     hands: mpsc::Sender<NatsHand>,
     drain: CancellationToken,
+    /// Whoever asks the server for tasks.
+    followers: TaskTracker,
     said: std::sync::Mutex<HashSet<String>>,
     in_hand: Arc<std::sync::Mutex<Vec<String>>>,
     watcher: Arc<dyn Watcher>,
@@ -166,21 +169,33 @@ impl NatsConsumer {
             slots: Arc::new(Semaphore::new(places.max(1))),
             hands: sender,
             drain,
+            followers: TaskTracker::new(),
             said: std::sync::Mutex::default(),
             in_hand: Arc::default(),
             watcher,
             began: clock::monotonic_now(),
         });
         tokio::spawn(say_it_is_there(Arc::clone(&inner)));
-        tokio::spawn(look_for_runs(Arc::clone(&inner)));
+        inner.followers.spawn(look_for_runs(Arc::clone(&inner)));
         Ok(Self {
             inner,
             hands: Mutex::new(receiver),
         })
     }
 
-    /// Says that the worker is gone.
+    /// Ends a drained worker's part: gives back the tasks that the server still hands it, and says that it is gone.
     pub async fn say_goodbye(&self) {
+        // A request for a task that is under way when the worker is told to stop may still be answered. Nobody else would
+        // have that task before its acknowledgement is overdue.
+        self.inner.followers.close();
+        if tokio::time::timeout(WAIT_AT_LEISURE + 2 * ANSWER_WITHIN, self.inner.followers.wait())
+            .await
+            .is_err()
+        {
+            warn!(
+                "the server does not answer; tasks that it had handed out come to others after their acknowledgement wait"
+            );
+        }
         // It is forgotten by itself soon.
         let _ = self.inner.runs.is_gone(&self.inner.worker.id).await;
         self.inner.nats.flush().await;
@@ -232,7 +247,7 @@ async fn look_for_runs(inner: Arc<Inner>) {
                         continue;
                     }
                     let (inner, followed) = (Arc::clone(&inner), Arc::clone(&followed));
-                    tokio::spawn(async move {
+                    inner.followers.clone().spawn(async move {
                         if let Err(error) = follow(&inner, run).await {
                             debug!(%run, %error, "follows a run no longer");
                             inner.say_once(&error);
@@ -301,6 +316,7 @@ async fn follow(inner: &Arc<Inner>, run: RunId) -> Result<(), NatsError> {
                 return Ok(());
             }
         };
+        failpoint::here("worker-handed-a-task").await;
         let (message, acker) = message.split();
         let Some(task) = inner.open(run, &message.payload, &acker, ack_wait).await else {
             continue;

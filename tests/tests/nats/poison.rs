@@ -298,6 +298,29 @@ fn a_worker_that_is_told_to_stop_while_it_marks_gives_its_tasks_to_others_at_onc
     fleet.check_finished(&report).unwrap();
 }
 
+/// A request for a task that is under way when the worker is told to stop is answered all the same.
+#[test]
+fn a_task_that_a_stopping_worker_is_handed_goes_back_at_once() {
+    let fleet = fleet();
+    let hold = fleet.scene.folder().join("handed");
+    let failpoints = format!("worker-handed-a-task=1*return({})", hold.display());
+    let mut leaving = fleet.worker_with(&fleet.nats.url(), &failpoints, &[]).unwrap();
+    let url = fleet.nats.url();
+    let arguments = fleet
+        .scene
+        .delete(&["--nats", &url, "--lease", "60s", "--ack-wait", "300s"]);
+    let no_hold = fleet.scene.folder().join("no-hold");
+    let coordinator = Running::of(fleet.scene.start_with("", &arguments).unwrap(), no_hold).unwrap();
+    wait_for_file(&hold).unwrap();
+    leaving.signal("TERM").unwrap();
+    leaving.wait_for_line("batches in flight end first").unwrap();
+    std::fs::remove_file(&hold).unwrap();
+    assert_eq!(leaving.wait().unwrap(), 0, "{}", leaving.log());
+    let _other = fleet.worker().unwrap();
+    let report = report_of(&coordinator.finish().unwrap(), 0).unwrap();
+    fleet.check_finished(&report).unwrap();
+}
+
 #[test]
 fn a_worker_that_comes_before_any_coordinator_waits_for_one() {
     let fleet = fleet();
