@@ -14,6 +14,9 @@ pub const REPOSITORIES: &str = "docker/registry/v2/repositories/";
 /// GitLab's registry leaves these where a database holds the metadata.
 pub const LOCKFILES: &str = "docker/registry/lockfiles/";
 
+/// Parts of the longest path that a registry makes below a repository's name: that of an old signature.
+const MOST_PARTS: usize = 8;
+
 /// The canonical key of a blob's bytes.
 #[must_use]
 pub fn blob_key(digest: &Digest) -> String {
@@ -28,9 +31,12 @@ pub fn blob_key(digest: &Digest) -> String {
 pub fn parse_blob_key(key: &str) -> Option<Digest> {
     let mut parts = key.strip_prefix(BLOBS)?.split('/');
     let algorithm = Algorithm::from_name(parts.next()?)?;
-    let _folder = parts.next()?;
-    let digest = Digest::from_hex(algorithm, parts.next()?).ok()?;
-    (blob_key(&digest) == key).then_some(digest)
+    let (folder, hex) = (parts.next()?, parts.next()?);
+    // Exact parts, a digest that has one spelling, and nothing else: so the key is the canonical one.
+    let is_canonical = hex.get(..2) == Some(folder) && parts.next() == Some("data") && parts.next().is_none();
+    is_canonical
+        .then(|| Digest::from_hex(algorithm, hex).ok())
+        .flatten()
 }
 
 /// What a key inside a repository's folder names.
@@ -103,7 +109,7 @@ pub fn parse_repository_key(key: &str) -> Option<RepositoryKey<'_>> {
     let (repository, rest) = (&path[..end], &path[end + 1..]);
     // A filesystem takes a path with such parts for another one.
     let is_plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    let entry = parse_entry(rest).filter(|entry| is_plain && entry_path(entry) == rest);
+    let entry = is_plain.then(|| parse_entry(rest)).flatten();
     Some(RepositoryKey { repository, entry })
 }
 
@@ -179,12 +185,19 @@ pub fn is_of_tags_or_uploads(folder: &str) -> bool {
     folder.starts_with(REPOSITORIES) && own.iter().any(|own| folder.contains(own))
 }
 
+/// Takes what follows a repository's name apart. Every part is exact or a name as it stands, and a digest has one spelling: so what
+/// is recognized is canonical.
 fn parse_entry(rest: &str) -> Option<RepositoryEntry> {
-    let parts: Vec<&str> = rest.split('/').collect();
+    let mut places = [""; MOST_PARTS];
+    let mut count = 0;
+    for part in rest.split('/') {
+        *places.get_mut(count)? = part;
+        count += 1;
+    }
     let digest = |algorithm: &str, hex: &str| {
         Algorithm::from_name(algorithm).and_then(|algorithm| Digest::from_hex(algorithm, hex).ok())
     };
-    Some(match parts.as_slice() {
+    Some(match &places[..count] {
         ["_layers", algorithm, hex, "link"] => RepositoryEntry::LayerLink(digest(algorithm, hex)?),
         ["_manifests", "revisions", algorithm, hex, "link"] => {
             RepositoryEntry::RevisionLink(digest(algorithm, hex)?)
@@ -409,6 +422,25 @@ mod tests {
         #[test]
         fn blob_keys_round_trip(digest in digests()) {
             prop_assert_eq!(parse_blob_key(&blob_key(&digest)), Some(digest));
+        }
+
+        #[test]
+        fn a_key_with_a_small_change_is_canonical_or_left_alone(
+            entry in entries(),
+            blob in digests(),
+            place: prop::sample::Index,
+            cut in 0usize..3,
+            insert in "[a-fA-F0-9/._]{0,2}",
+        ) {
+            for key in [repository_key("a/b", &entry), blob_key(&blob)] {
+                let at = place.index(key.len() + 1);
+                let changed = format!("{}{insert}{}", &key[..at], &key[(at + cut).min(key.len())..]);
+                if let Some(digest) = parse_blob_key(&changed) {
+                    prop_assert_eq!(blob_key(&digest), changed);
+                } else if let Some(RepositoryKey { repository, entry: Some(entry) }) = parse_repository_key(&changed) {
+                    prop_assert_eq!(repository_key(repository, &entry), changed);
+                }
+            }
         }
 
         #[test]

@@ -5,7 +5,6 @@
 //!
 //! File: 4 bytes that name the kind, then the records one after another.
 
-use std::collections::BTreeSet;
 use std::mem;
 
 use jiff::Timestamp;
@@ -31,7 +30,7 @@ pub trait Record: Ord + Sized + Send {
 
     /// What it occupies in memory, about, in bytes.
     fn weight(&self) -> usize {
-        mem::size_of::<Self>() * 2
+        mem::size_of::<Self>()
     }
 }
 
@@ -111,7 +110,7 @@ impl Record for LayerLink {
     }
 
     fn weight(&self) -> usize {
-        (mem::size_of::<Self>() + self.repository.capacity()) * 2
+        mem::size_of::<Self>() + self.repository.capacity()
     }
 }
 
@@ -149,7 +148,7 @@ impl Record for ClusterRevision {
     }
 
     fn weight(&self) -> usize {
-        (mem::size_of::<Self>() + self.repository.capacity()) * 2
+        mem::size_of::<Self>() + self.repository.capacity()
     }
 }
 
@@ -172,7 +171,8 @@ fn decode_name(from: &mut &[u8]) -> Option<String> {
 pub struct SegmentWriter<R> {
     state: StateStore,
     key_prefix: String,
-    records: BTreeSet<R>,
+    /// In the order of their coming, some of them more than once.
+    records: Vec<R>,
     weight: usize,
     written: Vec<FileRef>,
 }
@@ -184,7 +184,7 @@ impl<R: Record> SegmentWriter<R> {
         Self {
             state,
             key_prefix,
-            records: BTreeSet::new(),
+            records: Vec::new(),
             weight: 0,
             written: Vec::new(),
         }
@@ -196,14 +196,22 @@ impl<R: Record> SegmentWriter<R> {
     ///
     /// A full buffer that could not be written.
     pub async fn push(&mut self, record: R) -> Result<(), StateError> {
-        let weight = record.weight();
-        if self.records.insert(record) {
-            self.weight += weight;
-        }
+        self.weight += record.weight();
+        self.records.push(record);
         if self.weight >= SEGMENT_BYTES {
-            self.write_segment().await?;
+            self.sort();
+            // What is mostly repeated is gathered further: so a sort has half a buffer of new records at least.
+            if self.weight >= SEGMENT_BYTES / 2 {
+                self.write_segment().await?;
+            }
         }
         Ok(())
+    }
+
+    fn sort(&mut self) {
+        self.records.sort_unstable();
+        self.records.dedup();
+        self.weight = self.records.iter().map(Record::weight).sum();
     }
 
     /// Writes what is left and names all files.
@@ -213,18 +221,21 @@ impl<R: Record> SegmentWriter<R> {
     /// The last segment could not be written.
     pub async fn finish(mut self) -> Result<Vec<FileRef>, StateError> {
         if !self.records.is_empty() {
+            self.sort();
             self.write_segment().await?;
         }
         Ok(self.written)
     }
 
+    /// Writes the records, which are sorted.
     async fn write_segment(&mut self) -> Result<(), StateError> {
-        let records = mem::take(&mut self.records);
-        self.weight = 0;
         let key = format!("{}-{}.{}", self.key_prefix, self.written.len(), R::EXTENSION);
-        let bytes = encode_segment(records.iter());
-        let file = self.state.write(&key, bytes.into(), records.len() as u64).await?;
-        self.written.push(file);
+        let bytes = encode_segment(self.records.iter());
+        let items = self.records.len() as u64;
+        self.records.clear();
+        self.weight = 0;
+        self.written
+            .push(self.state.write(&key, bytes.into(), items).await?);
         Ok(())
     }
 }
@@ -264,9 +275,13 @@ fn decode_segment<R: Record>(bytes: &[u8], items: u64) -> Option<Vec<R>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::filesystem::FilesystemStore;
 
     proptest! {
         #[test]
@@ -314,6 +329,25 @@ mod tests {
             let _ = decode_segment::<LayerLink>(&file, items);
             let _ = decode_segment::<Digest>(&file, items);
         }
+    }
+
+    #[tokio::test]
+    async fn records_that_come_again_and_again_take_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateStore::new(Arc::new(FilesystemStore::open(folder.path()).unwrap()));
+        let mut writer = SegmentWriter::new(state.clone(), "hardprune/test".to_owned());
+        let digest = |number: u32| Digest::of(Algorithm::Sha256, &number.to_le_bytes());
+        for number in 0..60_000 {
+            writer.push(digest(number % 100)).await.unwrap();
+        }
+        let files = writer.finish().await.unwrap();
+        assert_eq!(files.iter().map(|file| file.items).collect::<Vec<_>>(), [100]);
+        let read: BTreeSet<Digest> = read_segment(&state, &files[0])
+            .await
+            .unwrap()
+            .into_iter()
+            .collect();
+        assert_eq!(read, (0..100).map(digest).collect());
     }
 
     #[test]

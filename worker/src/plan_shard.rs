@@ -55,6 +55,7 @@ pub(crate) async fn plan_shard(
                 None => Decision::Keep(KeepReason::Unrecognized),
             };
             if decision == Decision::Keep(KeepReason::Referenced)
+                && !may_be_absent.is_empty()
                 && parse_blob_key(&blob.key)
                     .is_some_and(|digest| may_be_absent.binary_search(&digest).is_ok())
             {

@@ -97,8 +97,11 @@ impl CloudStore {
         format!("{}{key}", self.root)
     }
 
-    fn relative_key(&self, full_key: &str) -> String {
-        full_key.strip_prefix(&self.root).unwrap_or(full_key).to_owned()
+    fn relative_key(&self, mut full_key: String) -> String {
+        if full_key.starts_with(&self.root) {
+            full_key.drain(..self.root.len());
+        }
+        full_key
     }
 
     fn about(&self, action: &'static str, key: &str) -> About {

@@ -71,7 +71,7 @@ impl CloudStore {
         self.pages(self.begin(folder, true), None).map(|page| {
             let page = page?;
             let objects = page.objects.into_iter().map(|object| self.relative(object));
-            let folders = page.folders.iter().map(|folder| self.relative_key(folder));
+            let folders = page.folders.into_iter().map(|folder| self.relative_key(folder));
             Ok(FolderPage {
                 objects: objects.collect(),
                 folders: folders.collect(),
@@ -100,7 +100,7 @@ impl CloudStore {
     }
 
     fn relative(&self, mut object: ListedObject) -> ListedObject {
-        object.key = self.relative_key(&object.key);
+        object.key = self.relative_key(object.key);
         object
     }
 
@@ -131,7 +131,7 @@ impl CloudStore {
             token: progress.token.as_deref(),
             most_keys,
         });
-        let about = self.about("list", &self.relative_key(&progress.prefix));
+        let about = self.about("list", &self.relative_key(progress.prefix.clone()));
         let ask = Ask {
             load: Load::of(RequestKind::List, &about.key),
             method: Method::GET,

@@ -73,12 +73,12 @@ impl MultipartUploads for CloudStore {
                 let mut query = vec![("uploads", ""), ("prefix", prefix.as_str())];
                 query.extend(markers.iter().map(|(name, value)| (*name, value.as_str())));
                 let url = format!("{}{}", self.provider.place_url(), query_string(&query));
-                let about = self.about("list", &self.relative_key(&prefix));
+                let about = self.about("list", &self.relative_key(prefix.clone()));
                 let page = self
                     .page_of_uploads(url, &about, UPLOADS, &markers, &prefix, number)
                     .await?;
                 let uploads = page.uploads.into_iter().map(|upload| MultipartUpload {
-                    key: self.relative_key(&upload.key),
+                    key: self.relative_key(upload.key),
                     ..upload
                 });
                 Ok(Some((uploads.collect(), (page.next, number + 1))))

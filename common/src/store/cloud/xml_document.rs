@@ -27,7 +27,18 @@ pub(super) enum Step<'a> {
     Close(Element<'a>),
 }
 
+/// The elements around a place of the document, outermost first. Pages have thousands of elements: those that are closed lend their
+/// buffers to the next.
+#[derive(Default)]
+struct OpenElements {
+    path: String,
+    elements: [OpenElement; DEEPEST],
+    depth: usize,
+}
+
+#[derive(Default)]
 struct OpenElement {
+    /// Of the path around it.
     path_length: usize,
     text: String,
     percent_encoded: bool,
@@ -46,8 +57,7 @@ pub(super) fn walk(
     let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
     let text = std::str::from_utf8(document).map_err(|_| "the answer is not UTF-8".to_owned())?;
     let mut reader = Reader::from_str(text);
-    let mut path = String::new();
-    let mut open: Vec<OpenElement> = Vec::new();
+    let mut open = OpenElements::default();
     let mut root_closed = false;
     loop {
         let event = reader
@@ -55,26 +65,26 @@ pub(super) fn walk(
             .map_err(|error| format!("the answer is no XML or was cut short ({error})"))?;
         match event {
             Event::Start(start) => {
-                enter(&start, root, root_closed, &mut path, &mut open)?;
-                see(Step::Open(&path))?;
+                open.enter(&start, root, root_closed)?;
+                see(Step::Open(&open.path))?;
             }
             Event::Empty(start) => {
-                enter(&start, root, root_closed, &mut path, &mut open)?;
-                see(Step::Open(&path))?;
-                leave(&mut path, &mut open, &mut see)?;
-                root_closed |= open.is_empty();
+                open.enter(&start, root, root_closed)?;
+                see(Step::Open(&open.path))?;
+                open.leave(&mut see)?;
+                root_closed |= open.depth == 0;
             }
             Event::End(_) => {
-                leave(&mut path, &mut open, &mut see)?;
-                root_closed |= open.is_empty();
+                open.leave(&mut see)?;
+                root_closed |= open.depth == 0;
             }
             Event::Text(piece) => {
                 let piece = piece.decode().map_err(|error| error.to_string())?;
-                add_text(&piece, &mut open)?;
+                open.add_text(&piece)?;
             }
             Event::CData(piece) => {
                 let piece = piece.decode().map_err(|error| error.to_string())?;
-                add_text(&piece, &mut open)?;
+                open.add_text(&piece)?;
             }
             Event::GeneralRef(reference) => {
                 let name = reference.decode().map_err(|error| error.to_string())?;
@@ -89,7 +99,7 @@ pub(super) fn walk(
                         _ => return Err(format!("the answer has an unknown entity {name:?}")),
                     },
                 };
-                add_text(character.encode_utf8(&mut [0; 4]), &mut open)?;
+                open.add_text(character.encode_utf8(&mut [0; 4]))?;
             }
             Event::DocType(_) => {
                 return Err("the answer has a document type, so it is no answer of a store".into());
@@ -106,65 +116,58 @@ pub(super) fn walk(
     }
 }
 
-fn enter(
-    start: &BytesStart<'_>,
-    root: &str,
-    root_closed: bool,
-    path: &mut String,
-    open: &mut Vec<OpenElement>,
-) -> Result<(), String> {
-    if root_closed {
-        return Err("the answer goes on after its end".into());
+impl OpenElements {
+    fn enter(&mut self, start: &BytesStart<'_>, root: &str, root_closed: bool) -> Result<(), String> {
+        if root_closed {
+            return Err("the answer goes on after its end".into());
+        }
+        let name = start.local_name();
+        let name = std::str::from_utf8(name.as_ref()).map_err(|_| "the answer is not UTF-8".to_owned())?;
+        if self.depth == 0 && name != root {
+            return Err(format!("the answer is a {name:?} document, expected {root:?}"));
+        }
+        let percent_encoded = !start.attributes_raw().is_empty()
+            && start
+                .try_get_attribute("Encoded")
+                .map_err(|error| format!("the answer is no XML ({error})"))?
+                .is_some_and(|attribute| attribute.value.as_ref() == b"true");
+        let Some(element) = self.elements.get_mut(self.depth) else {
+            return Err("the answer is nested too deeply".into());
+        };
+        element.path_length = self.path.len();
+        element.text.clear();
+        element.percent_encoded = percent_encoded;
+        if self.depth > 0 {
+            self.path.push('/');
+        }
+        self.path.push_str(name);
+        self.depth += 1;
+        Ok(())
     }
-    if open.len() >= DEEPEST {
-        return Err("the answer is nested too deeply".into());
-    }
-    let name = start.local_name();
-    let name = std::str::from_utf8(name.as_ref()).map_err(|_| "the answer is not UTF-8".to_owned())?;
-    if open.is_empty() && name != root {
-        return Err(format!("the answer is a {name:?} document, expected {root:?}"));
-    }
-    let percent_encoded = start
-        .try_get_attribute("Encoded")
-        .map_err(|error| format!("the answer is no XML ({error})"))?
-        .is_some_and(|attribute| attribute.value.as_ref() == b"true");
-    let path_length = path.len();
-    if !open.is_empty() {
-        path.push('/');
-    }
-    path.push_str(name);
-    open.push(OpenElement {
-        path_length,
-        text: String::new(),
-        percent_encoded,
-    });
-    Ok(())
-}
 
-fn leave(
-    path: &mut String,
-    open: &mut Vec<OpenElement>,
-    see: &mut impl FnMut(Step<'_>) -> Result<(), String>,
-) -> Result<(), String> {
-    let Some(element) = open.pop() else {
-        return Err("the answer closes what it did not open".into());
-    };
-    see(Step::Close(Element {
-        path,
-        text: &element.text,
-        percent_encoded: element.percent_encoded,
-    }))?;
-    path.truncate(element.path_length);
-    Ok(())
-}
-
-fn add_text(piece: &str, open: &mut [OpenElement]) -> Result<(), String> {
-    match open.last_mut() {
-        Some(element) => element.text.push_str(piece),
-        None if piece.trim().is_empty() => {}
-        None => return Err("the answer is no XML document".into()),
+    fn leave(&mut self, see: &mut impl FnMut(Step<'_>) -> Result<(), String>) -> Result<(), String> {
+        let Some(depth) = self.depth.checked_sub(1) else {
+            return Err("the answer closes what it did not open".into());
+        };
+        let element = &self.elements[depth];
+        see(Step::Close(Element {
+            path: &self.path,
+            text: &element.text,
+            percent_encoded: element.percent_encoded,
+        }))?;
+        self.path.truncate(element.path_length);
+        self.depth = depth;
+        Ok(())
     }
-    Ok(())
+
+    fn add_text(&mut self, piece: &str) -> Result<(), String> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => self.elements[depth].text.push_str(piece),
+            None if piece.trim().is_empty() => {}
+            None => return Err("the answer is no XML document".into()),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
