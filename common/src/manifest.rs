@@ -5,11 +5,14 @@
 //! registries and clients do.
 
 mod fields;
+mod parts;
 
 use serde::Deserialize;
 
 use crate::digest::{Digest, DigestError};
 use fields::{Descriptor, Fields};
+
+pub use parts::{Part, Parts, Role};
 
 /// Registries refuse to take larger manifests (4 MiB).
 pub const LARGEST_MANIFEST: u64 = 4 << 20;
@@ -90,6 +93,24 @@ impl Kind {
     }
 }
 
+fn read(bytes: &[u8]) -> Result<(Kind, Fields), ManifestError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let fields = Fields::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+
+    let kind = match fields.media_type.as_deref() {
+        None | Some("") => Kind::of_shape(&fields),
+        Some(media_type) => Kind::of_media_type(media_type),
+    };
+    match kind.filter(|kind| kind.has_what_it_must(&fields)) {
+        Some(kind) => Ok((kind, fields)),
+        None => Err(ManifestError::UnknownType {
+            media_type: fields.media_type,
+            schema_version: fields.schema_version,
+        }),
+    }
+}
+
 impl Manifest {
     /// Reads a manifest's bytes, which the caller has checked against the digest.
     ///
@@ -97,21 +118,7 @@ impl Manifest {
     ///
     /// Bytes that are not understood in full: the caller freezes the repository (R8).
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let fields = Fields::deserialize(&mut deserializer)?;
-        deserializer.end()?;
-
-        let kind = match fields.media_type.as_deref() {
-            None | Some("") => Kind::of_shape(&fields),
-            Some(media_type) => Kind::of_media_type(media_type),
-        };
-        if !kind.is_some_and(|kind| kind.has_what_it_must(&fields)) {
-            return Err(ManifestError::UnknownType {
-                media_type: fields.media_type,
-                schema_version: fields.schema_version,
-            });
-        }
-
+        let (_, fields) = read(bytes)?;
         let parse_all = |descriptors: Option<Vec<Descriptor>>| -> Result<Vec<Digest>, DigestError> {
             descriptors
                 .into_iter()

@@ -152,14 +152,16 @@ impl Record for ClusterRevision {
     }
 }
 
-fn encode_name(name: &str, to: &mut Vec<u8>) {
+/// Appends a name: its length, then its bytes.
+pub fn encode_name(name: &str, to: &mut Vec<u8>) {
     // Stores' keys are far shorter than 64 KiB (S3: 1 KiB; Linux paths: 4 KiB).
     let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
     to.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
     to.extend_from_slice(name);
 }
 
-fn decode_name(from: &mut &[u8]) -> Option<String> {
+/// Takes a name off the front. `None` where the bytes are not one.
+pub fn decode_name(from: &mut &[u8]) -> Option<String> {
     let (length, rest) = from.split_first_chunk::<2>()?;
     let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
     *from = rest;

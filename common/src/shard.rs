@@ -99,6 +99,16 @@ impl Shard {
         self.algorithm
     }
 
+    /// The shard that it is, or lies in, where fewer digits tell it.
+    #[must_use]
+    pub fn within(&self, digits: ShardDigits) -> Self {
+        let digits = digits.0.min(self.hex.len());
+        Self {
+            algorithm: self.algorithm,
+            hex: self.hex[..digits].to_owned(),
+        }
+    }
+
     /// The plain string that the keys of all its blobs begin with.
     #[must_use]
     pub fn key_prefix(&self) -> String {
@@ -166,6 +176,9 @@ mod tests {
             prop_assert!(shard.contains(&digest));
             let key = blob_key(&digest);
             prop_assert!(key.starts_with(&shard.key_prefix()));
+            let finest = ShardDigits::try_from(ShardDigits::MOST).unwrap();
+            prop_assert_eq!(&finest.shard_of(&digest).within(digits), &shard);
+            prop_assert_eq!(&shard.within(finest), &shard);
             // Its neighbours have no part in it: keys of two shards never begin alike.
             for other in [index.wrapping_sub(1), index + 1] {
                 if other < digits.count() {

@@ -13,6 +13,7 @@ use hardprune_worker::nats_args::NatsArgs;
 use crate::ceiling::CeilingArgs;
 use crate::deadline::Deadline;
 use crate::descriptor_cache::CacheArgs;
+use crate::fsck::FsckArgs;
 use crate::garbage::GarbageArgs;
 use crate::guards::GuardArgs;
 use crate::mark_cache::MarkCacheArgs;
@@ -58,7 +59,7 @@ Examples:
       Deletes only what the reviewed check 01J… found, too.
 
 Exit status: 0 done; 1 failed; 2 usage or configuration; 3 a guard refused, nothing deleted; 4 stopped after deletes had \
-begun, continue with --resume; 5 done, but some deletions or tasks failed; 7 the registry is locked by another run.";
+begun, continue with --resume; 5 done, but some deletions or tasks failed; 6 fsck found something broken; 7 the registry is locked by another run.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -67,6 +68,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Deletes what nothing references any more.
     Delete(Box<DeleteArgs>),
+    /// Checks a registry: which images and tags cannot be pulled, because something that they need is missing or damaged. Deletes
+    /// nothing.
+    Fsck(FsckArgs),
     /// Prunes images and image streams of OpenShift by what the cluster uses, as `oc adm prune images` does. Changes nothing
     /// without --confirm.
     Images(ImagesArgs),

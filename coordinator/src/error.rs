@@ -17,6 +17,7 @@ use crate::preflight::PreflightError;
 use crate::read_only::ReadOnlyError;
 use crate::registry_config::RegistryConfigError;
 use crate::seal::SealingError;
+use crate::spool::SpoolError;
 
 /// What can end a run.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,9 @@ pub enum RunError {
     /// A stage.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
+    /// A spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The mark could not be sealed.
     #[error(transparent)]
     Sealing(#[from] SealingError),

@@ -17,6 +17,8 @@ pub enum ExitStatus {
     Stopped = 4,
     /// Done, but some deletions or tasks failed.
     Partly = 5,
+    /// What was looked at is broken (`fsck`).
+    Broken = 6,
     /// Another run owns the registry.
     Locked = 7,
 }

@@ -16,6 +16,7 @@ pub mod dispatch;
 pub mod error;
 pub mod exit_status;
 pub mod failed_removals;
+pub mod fsck;
 pub mod garbage;
 mod gone;
 pub mod guards;
@@ -121,6 +122,7 @@ async fn run(cli: Cli) -> Result<ExitStatus, RunError> {
             let choices = prune::DeleteChoices::of(&args)?;
             prune::prune(args.run, Some(choices), &arguments).await
         }
+        Command::Fsck(args) => fsck::fsck(args).await,
         Command::Images(args) => openshift::images::images(args).await,
         Command::ReadWrite(args) => read_write::read_write(args).await,
         Command::Restore(args) => quarantine::restore::restore(args).await,

@@ -21,6 +21,15 @@ pub struct SpoolError {
     source: io::Error,
 }
 
+impl SpoolError {
+    pub(crate) fn new(folder: &std::path::Path, source: io::Error) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            source,
+        }
+    }
+}
+
 /// Records by shard.
 #[derive(Debug)]
 pub struct Spool {
@@ -40,10 +49,7 @@ impl Spool {
         let folder = tempfile::Builder::new()
             .prefix("hardprune-spool-")
             .tempdir_in(below)
-            .map_err(|source| SpoolError {
-                folder: below.to_owned(),
-                source,
-            })?;
+            .map_err(|source| SpoolError::new(below, source))?;
         Ok(Self {
             folder,
             buffers: BTreeMap::new(),
@@ -124,10 +130,7 @@ impl Spool {
     }
 
     fn error(&self, source: io::Error) -> SpoolError {
-        SpoolError {
-            folder: self.folder.path().to_owned(),
-            source,
-        }
+        SpoolError::new(self.folder.path(), source)
     }
 }
 

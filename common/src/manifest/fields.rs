@@ -24,6 +24,8 @@ pub(super) struct Fields {
 pub(super) struct Descriptor {
     pub digest: String,
     pub media_type: Option<String>,
+    /// `None` also for what is no size: nothing is decided by it.
+    pub size: Option<u64>,
 }
 
 /// A JSON object of which some fields are read.
@@ -74,6 +76,10 @@ impl Object for Descriptor {
     fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "mediatype" => once(&mut self.media_type, name, map),
+            "size" => {
+                self.size = map.next_value::<serde_json::Value>()?.as_u64();
+                Ok(())
+            }
             "digest" | "blobsum" if !self.digest.is_empty() => {
                 Err(A::Error::custom("a descriptor has two digests"))
             }

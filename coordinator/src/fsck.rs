@@ -1,0 +1,147 @@
+//! `hardprune fsck`: checks a registry's storage against itself, and against what a cluster knows.
+//!
+//! Four passes, each joined with the one before by digest, through spools (R9): all repositories are listed
+//! (`list_repositories`), every manifest is read once (`read_manifests`), what they need is looked for in a listing of the blobs
+//! (`find_missing`), and what is broken is looked at again (`blame`). No filter has a part in it: one could call a missing blob
+//! present. Nothing is written to the registry, and no lock is taken: pushes and deletes may go on.
+
+mod args;
+mod blame;
+mod broken_tags;
+mod find_missing;
+mod findings;
+mod list_repositories;
+mod passes;
+mod read_link;
+mod read_manifests;
+mod records;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hardprune_common::clock;
+use hardprune_common::store::Store;
+use hardprune_worker::process::stop_on_signal;
+use jiff::Timestamp;
+
+pub use self::args::FsckArgs;
+
+use self::findings::{Finding, Findings};
+use self::passes::Passes;
+use self::report::Report;
+use crate::dispatch::DispatchError;
+use crate::error::RunError;
+use crate::exit_status::ExitStatus;
+use crate::open_stores::NamedRegistry;
+use crate::preflight::preflight;
+
+/// Requests to a folder beyond these only wait for each other.
+const FOLDER_READS_IN_FLIGHT: usize = 16;
+
+/// Checks a registry.
+///
+/// # Errors
+///
+/// A registry that cannot be listed or read in full: then nothing is known of it.
+pub async fn fsck(args: FsckArgs) -> Result<ExitStatus, RunError> {
+    args.validate()?;
+    let named = NamedRegistry::of(&args.registry)?;
+    let registry = named.open()?;
+    preflight(&*registry).await?;
+    let reads_in_flight = if named.is_folder() {
+        FOLDER_READS_IN_FLIGHT
+    } else {
+        usize::from(args.registry.concurrency)
+    };
+    let check = Check {
+        args: &args,
+        registry,
+        reads_in_flight,
+        spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
+    };
+    let stop = stop_on_signal(|| eprintln!("stopping"))
+        .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
+    tokio::select! {
+        status = check.run() => status,
+        // Spools go on the way out.
+        () = stop.cancelled() => Err(DispatchError::Stopped.into()),
+    }
+}
+
+struct Check<'a> {
+    args: &'a FsckArgs,
+    registry: Arc<dyn Store>,
+    reads_in_flight: usize,
+    spool_dir: PathBuf,
+}
+
+impl Check<'_> {
+    async fn run(&self) -> Result<ExitStatus, RunError> {
+        let started = self.registry.now().await?;
+        let began = clock::monotonic_now();
+        let mut passes = Passes::new(
+            Arc::clone(&self.registry),
+            self.reads_in_flight,
+            !self.args.asks_cluster(),
+            self.spool_dir.clone(),
+        )?;
+        list_repositories::list_repositories(&mut passes).await?;
+        say(&format!("{} repositories are listed", passes.seen.repositories));
+        read_manifests::read_manifests(&mut passes).await?;
+        say(&format!("{} manifests are read", passes.seen.manifests));
+        find_missing::find_missing(&mut passes).await?;
+        say(&format!("{} blobs are looked for", passes.seen.needed_blobs));
+        let findings = self.findings(&mut passes).await?;
+        let is_broken = findings.counts.findings > 0;
+        self.report(&passes, findings, started, began).await?;
+        Ok(if is_broken {
+            ExitStatus::Broken
+        } else {
+            ExitStatus::Done
+        })
+    }
+
+    async fn findings(&self, passes: &mut Passes) -> Result<Findings, RunError> {
+        let mut findings = Findings::new(&self.spool_dir)?;
+        let mut confirmed = blame::blame(passes).await?;
+        let digits = confirmed.digits();
+        for shard in confirmed.shards(digits) {
+            let broken = confirmed.take(&shard, digits)?;
+            let tags = passes.tags.take(&shard, digits)?;
+            for broken in broken {
+                let tags = blame::tags_of(&broken, &tags);
+                let tags = tags.iter().map(|tagged| tagged.tag.clone()).collect();
+                findings.push(Finding::of(broken, tags))?;
+            }
+        }
+        broken_tags::look_again(passes, &mut findings).await?;
+        Ok(findings)
+    }
+
+    async fn report(
+        &self,
+        passes: &Passes,
+        findings: Findings,
+        started: Timestamp,
+        began: std::time::Instant,
+    ) -> Result<(), RunError> {
+        let report = Report {
+            version: 1,
+            tool: format!("hardprune {}", env!("CARGO_PKG_VERSION")),
+            registry: self.registry.identity().to_owned(),
+            sources: self.args.references.names(),
+            started,
+            finished: self.registry.now().await?,
+            seconds: clock::since(began).as_secs_f64(),
+            seen: passes.seen.clone(),
+            broken: findings.counts.clone(),
+            requests: self.registry.requests(),
+        };
+        report.print(self.args.output, findings)
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("fsck: {line}");
+}

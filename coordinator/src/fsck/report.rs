@@ -1,0 +1,128 @@
+//! The report of an `fsck`, for people and as JSON.
+
+use std::fmt::Write as _;
+
+use hardprune_common::store::RequestCounts;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::findings::{Counts, Finding, Findings};
+use super::passes::Seen;
+use crate::cli::OutputFormat;
+use crate::error::RunError;
+use crate::human::printable;
+use crate::print;
+use crate::reference_source::SourceName;
+
+/// Tags that a line names.
+const TAGS: usize = 5;
+
+/// What was looked at, and how much of it is broken.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub version: u32,
+    pub tool: String,
+    pub registry: String,
+    pub sources: Vec<SourceName>,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    pub seconds: f64,
+    pub seen: Seen,
+    pub broken: Counts,
+    pub requests: RequestCounts,
+}
+
+impl Report {
+    /// Prints it, and all that is broken.
+    ///
+    /// # Errors
+    ///
+    /// Standard output, or the file that findings are in.
+    pub fn print(&self, format: OutputFormat, findings: Findings) -> Result<(), RunError> {
+        match format {
+            OutputFormat::Text => print(&self.text(&findings.first())),
+            OutputFormat::Json => self.print_json(findings),
+        }
+    }
+
+    fn print_json(&self, findings: Findings) -> Result<(), RunError> {
+        let head = serde_json::to_string_pretty(self).map_err(|error| RunError::Output {
+            path: "-".into(),
+            source: error.into(),
+        })?;
+        let head = head.trim_end().trim_end_matches('}').trim_end();
+        let mut text = format!("{head},\n  \"findings\": [");
+        let mut between = "\n    ";
+        for line in findings.lines()? {
+            text += between;
+            text += &line?;
+            between = ",\n    ";
+            // However many there are, one piece is in memory.
+            if text.len() > 1 << 16 {
+                print(&text)?;
+                text.clear();
+            }
+        }
+        text += "\n  ]\n}\n";
+        print(&text)
+    }
+
+    fn text(&self, first: &[&Finding]) -> String {
+        let Seen {
+            repositories,
+            tags,
+            manifests,
+            needed_blobs,
+            dangling,
+            ..
+        } = self.seen;
+        let mut text = format!(
+            "Looked at {repositories} repositories, {tags} tags, {manifests} manifests, {needed_blobs} blobs that they need\n"
+        );
+        if dangling > 0 {
+            let _ = writeln!(
+                text,
+                "{dangling} blobs are gone that nothing needs and layer links still name: no harm"
+            );
+        }
+        let Counts {
+            images,
+            tags,
+            findings,
+            ..
+        } = self.broken;
+        if findings == 0 {
+            text += "Nothing is broken\n";
+            return text;
+        }
+        let _ = writeln!(text, "Broken: {images} images, {tags} tags");
+        for (kind, count) in &self.broken.by_kind {
+            let kind = serde_json::to_value(kind).unwrap_or_default();
+            let _ = writeln!(text, "  {} {count}", kind.as_str().unwrap_or_default());
+        }
+        for finding in first {
+            let _ = writeln!(text, "{}", printable(&line(finding)));
+        }
+        let more = findings - first.len() as u64;
+        if more > 0 {
+            let _ = writeln!(text, "… and {more} more: --output json has all of them");
+        }
+        text
+    }
+}
+
+/// `team/app:v1 team/app@sha256:…: a layer is missing: sha256:…`
+fn line(finding: &Finding) -> String {
+    let repository = match finding.repository.as_str() {
+        "" => "(no repository)",
+        name => name,
+    };
+    let mut names: Vec<String> = finding.tags.iter().take(TAGS).map(|tag| format!("{repository}:{tag}")).collect();
+    if finding.tags.len() > TAGS {
+        names.push(format!("and {} more tags", finding.tags.len() - TAGS));
+    }
+    if let Some(digest) = finding.digest {
+        names.push(format!("{repository}@{digest}"));
+    }
+    format!("{}: {}", names.join(" "), finding.message)
+}
