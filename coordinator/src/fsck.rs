@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hardprune_common::clock;
+use hardprune_common::failpoint;
 use hardprune_common::store::Store;
 use hardprune_worker::process::stop_on_signal;
 use jiff::Timestamp;
@@ -88,10 +89,12 @@ impl Check<'_> {
         )?;
         list_repositories::list_repositories(&mut passes).await?;
         say(&format!("{} repositories are listed", passes.seen.repositories));
+        failpoint::here("fsck-repositories-listed").await;
         read_manifests::read_manifests(&mut passes).await?;
         say(&format!("{} manifests are read", passes.seen.manifests));
         find_missing::find_missing(&mut passes).await?;
         say(&format!("{} blobs are looked for", passes.seen.needed_blobs));
+        failpoint::here("fsck-blobs-looked-for").await;
         let findings = self.findings(&mut passes).await?;
         let is_broken = findings.counts.findings > 0;
         self.report(&passes, findings, started, began).await?;

@@ -139,7 +139,10 @@ mod tests {
         );
         assert_eq!(
             parts(&index),
-            [(Role::Child, digest("m"), Some(5)), (Role::Layer, digest("b"), None)]
+            [
+                (Role::Child, digest("m"), Some(5)),
+                (Role::Layer, digest("b"), None)
+            ]
         );
         let schema1 = format!(
             r#"{{"schemaVersion":1,"fsLayers":[{{"blobSum":"{}"}}]}}"#,

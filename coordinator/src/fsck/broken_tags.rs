@@ -45,7 +45,10 @@ async fn look(registry: &dyn Store, tag: BrokenTag) -> Result<Option<Finding>, S
 }
 
 async fn has_history(registry: &dyn Store, tag: &BrokenTag) -> Result<bool, StoreError> {
-    let folder = format!("{REPOSITORIES}{}/_manifests/tags/{}/index/", tag.repository, tag.tag);
+    let folder = format!(
+        "{REPOSITORIES}{}/_manifests/tags/{}/index/",
+        tag.repository, tag.tag
+    );
     let mut pages = registry.list(ListRange {
         follow_symbolic_links: true,
         ..ListRange::prefix(folder)

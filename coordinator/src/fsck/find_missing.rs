@@ -101,7 +101,13 @@ impl Looker<'_> {
             .filter(|needs| needs.iter().all(|need| need.role == Role::Signature))
             .count() as u64;
         let mut looks = stream::iter(by_digest)
-            .map(|needs| self.look_at(needs, of(needs[0].digest, links), blobs.get(&needs[0].digest).copied()))
+            .map(|needs| {
+                self.look_at(
+                    needs,
+                    of(needs[0].digest, links),
+                    blobs.get(&needs[0].digest).copied(),
+                )
+            })
             .buffer_unordered(self.reads_in_flight);
         let mut all = Vec::new();
         while let Some(broken) = looks.try_next().await? {
@@ -273,11 +279,7 @@ fn in_repository<'l>(repository: &str, links: &'l [Link]) -> &'l [Link] {
 
 /// How many digests layer links name of which there is no blob, and which nothing needs.
 fn dangling(needs: &[Need], links: &[Link], blobs: &HashMap<Digest, u64>) -> u64 {
-    let is_needed = |digest: &Digest| {
-        needs
-            .binary_search_by(|need| need.digest.cmp(digest))
-            .is_ok()
-    };
+    let is_needed = |digest: &Digest| needs.binary_search_by(|need| need.digest.cmp(digest)).is_ok();
     let by_digest = links.chunk_by(|a, b| a.digest == b.digest);
     let dangling = by_digest.filter(|links| {
         let digest = &links[0].digest;

@@ -33,12 +33,15 @@ pub(super) async fn read_manifests(passes: &mut Passes) -> Result<(), RunError> 
         let roots = passes.roots.take(&shard, digits)?;
         let registry = Arc::clone(&passes.registry);
         let by_manifest: Vec<&[Root]> = roots.chunk_by(|a, b| a.manifest == b.manifest).collect();
-        let mut reads = stream::iter(by_manifest)
-            .map(|roots| {
-                let registry = &*registry;
-                async move { Ok::<_, StoreError>((read_manifest(registry, &roots[0].manifest).await?.1, roots)) }
-            })
-            .buffer_unordered(passes.reads_in_flight);
+        let mut reads =
+            stream::iter(by_manifest)
+                .map(|roots| {
+                    let registry = &*registry;
+                    async move {
+                        Ok::<_, StoreError>((read_manifest(registry, &roots[0].manifest).await?.1, roots))
+                    }
+                })
+                .buffer_unordered(passes.reads_in_flight);
         while let Some((read, roots)) = reads.try_next().await? {
             passes.seen.manifests += u64::from(!matches!(read, ManifestRead::Missing));
             for root in roots {

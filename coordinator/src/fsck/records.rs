@@ -352,7 +352,9 @@ const FAULTS: [Fault; 8] = [
 
 fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
     let place = all.iter().position(|other| other == one);
-    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+    place
+        .and_then(|place| u8::try_from(place).ok())
+        .unwrap_or(u8::MAX)
 }
 
 fn at_place<T: Copy>(all: &[T], from: &mut &[u8]) -> Option<T> {
@@ -407,7 +409,11 @@ mod tests {
                 size,
             })
             .collect();
-        round_trip(FAULTS.map(|fault| needs[1].broken(fault, "why".to_owned())).into());
+        round_trip(
+            FAULTS
+                .map(|fault| needs[1].broken(fault, "why".to_owned()))
+                .into(),
+        );
         round_trip(needs);
     }
 

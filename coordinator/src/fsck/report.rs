@@ -117,7 +117,12 @@ fn line(finding: &Finding) -> String {
         "" => "(no repository)",
         name => name,
     };
-    let mut names: Vec<String> = finding.tags.iter().take(TAGS).map(|tag| format!("{repository}:{tag}")).collect();
+    let mut names: Vec<String> = finding
+        .tags
+        .iter()
+        .take(TAGS)
+        .map(|tag| format!("{repository}:{tag}"))
+        .collect();
     if finding.tags.len() > TAGS {
         names.push(format!("and {} more tags", finding.tags.len() - TAGS));
     }

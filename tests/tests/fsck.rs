@@ -1,0 +1,20 @@
+//! `hardprune fsck`: what of a registry cannot be pulled.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a scenario shares is a test too, though it has no #[test] of its own"
+)]
+
+#[path = "fsck/bad_input.rs"]
+mod bad_input;
+#[path = "fsck/damaged.rs"]
+mod damaged;
+#[path = "fsck/meanwhile.rs"]
+mod meanwhile;
+#[path = "fsck/oracle.rs"]
+mod oracle;
+#[path = "fsck/output.rs"]
+mod output;
+#[path = "fsck/pulled.rs"]
+mod pulled;
+#[path = "fsck/scene.rs"]
+mod scene;
