@@ -8,14 +8,17 @@
 mod args;
 mod blame;
 mod broken_tags;
+mod cluster;
 mod find_missing;
 mod findings;
 mod list_repositories;
+mod lost;
 mod passes;
 mod read_link;
 mod read_manifests;
 mod records;
 mod report;
+mod restore;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,8 +31,11 @@ use jiff::Timestamp;
 
 pub use self::args::FsckArgs;
 
-use self::findings::{Finding, Findings};
+use self::cluster::KnownCluster;
+use self::findings::{Finding, FindingKind, Findings};
+use self::lost::Remedy;
 use self::passes::Passes;
+use self::records::{Lost, Sharded};
 use self::report::Report;
 use crate::dispatch::DispatchError;
 use crate::error::RunError;
@@ -48,6 +54,9 @@ const FOLDER_READS_IN_FLIGHT: usize = 16;
 pub async fn fsck(args: FsckArgs) -> Result<ExitStatus, RunError> {
     args.validate()?;
     let named = NamedRegistry::of(&args.registry)?;
+    if let Some(config) = named.config.as_ref().filter(|_| !args.asks_cluster()) {
+        config.refuse_openshift()?;
+    }
     let registry = named.open()?;
     preflight(&*registry).await?;
     let reads_in_flight = if named.is_folder() {
@@ -90,24 +99,56 @@ impl Check<'_> {
         list_repositories::list_repositories(&mut passes).await?;
         say(&format!("{} repositories are listed", passes.seen.repositories));
         failpoint::here("fsck-repositories-listed").await;
+        // After the storage, which a push writes first: what comes meanwhile is known.
+        let mut cluster = match self.args.asks_cluster() {
+            true => Some(KnownCluster::ask(&self.args.references.cluster, &self.spool_dir).await?),
+            false => None,
+        };
+        let lost = cluster
+            .as_mut()
+            .map(|cluster| cluster.join(&mut passes))
+            .transpose()?;
         read_manifests::read_manifests(&mut passes).await?;
         say(&format!("{} manifests are read", passes.seen.manifests));
         find_missing::find_missing(&mut passes).await?;
         say(&format!("{} blobs are looked for", passes.seen.needed_blobs));
         failpoint::here("fsck-blobs-looked-for").await;
-        let findings = self.findings(&mut passes).await?;
-        let is_broken = findings.counts.findings > 0;
+        let findings = self.findings(&mut passes, cluster.as_ref().zip(lost)).await?;
+        let status = match (findings.restored.failed, findings.counts.findings) {
+            (0, 0) => ExitStatus::Done,
+            (0, _) => ExitStatus::Broken,
+            _ => ExitStatus::Partly,
+        };
         self.report(&passes, findings, started, began).await?;
-        Ok(if is_broken {
-            ExitStatus::Broken
-        } else {
-            ExitStatus::Done
-        })
+        Ok(status)
     }
 
-    async fn findings(&self, passes: &mut Passes) -> Result<Findings, RunError> {
+    fn remedy(&self) -> Remedy {
+        match (self.args.restore, self.args.confirm) {
+            (false, _) => Remedy::None,
+            (true, false) => Remedy::DryRun,
+            (true, true) => Remedy::Restore,
+        }
+    }
+
+    async fn findings(
+        &self,
+        passes: &mut Passes,
+        cluster: Option<(&KnownCluster, Sharded<Lost>)>,
+    ) -> Result<Findings, RunError> {
         let mut findings = Findings::new(&self.spool_dir)?;
-        let mut confirmed = blame::blame(passes).await?;
+        let known = cluster.as_ref().map(|(cluster, _)| *cluster);
+        let mut confirmed = blame::blame(passes, known).await?;
+        if let Some((cluster, lost)) = cluster {
+            let lost = lost::not_kept(passes, lost)?;
+            let remedy = self.remedy();
+            lost::look_again(passes, cluster, lost, &mut confirmed, remedy, &mut findings).await?;
+            for (repository, tag, image) in &cluster.bad_items {
+                let kind = FindingKind::TagImageInvalid;
+                let detail = format!("it names {image:?}");
+                findings.push(Finding::of_tag(repository.clone(), tag.clone(), kind, &detail))?;
+            }
+        }
         let digits = confirmed.digits();
         for shard in confirmed.shards(digits) {
             let broken = confirmed.take(&shard, digits)?;
@@ -139,6 +180,7 @@ impl Check<'_> {
             seconds: clock::since(began).as_secs_f64(),
             seen: passes.seen.clone(),
             broken: findings.counts.clone(),
+            restore: (self.remedy() != Remedy::None).then(|| findings.restored.clone()),
             requests: self.registry.requests(),
         };
         report.print(self.args.output, findings)

@@ -1,4 +1,5 @@
-//! A Kubernetes API server over real HTTP, in memory, on a free port of 127.0.0.1: the kinds that OpenShift's pruning looks at.
+//! A Kubernetes API server over real HTTP, in memory, on a free port of 127.0.0.1: the kinds that OpenShift's pruning looks at,
+//! and mappings of images into streams.
 //!
 //! Lists in pages whose tokens can expire (410), writes by `resourceVersion` (409), the status subresource, watches, a bearer
 //! token, scripted faults, and a record of all requests. It runs on threads of its own and ends when dropped. What it does not
@@ -7,6 +8,7 @@
 mod answer;
 mod faults;
 mod front;
+mod mappings;
 mod objects;
 mod resources;
 

@@ -8,13 +8,19 @@
 mod bad_input;
 #[path = "fsck/damaged.rs"]
 mod damaged;
+#[path = "openshift/hard_scene.rs"]
+mod hard_scene;
 #[path = "fsck/meanwhile.rs"]
 mod meanwhile;
+#[path = "fsck/openshift.rs"]
+mod openshift;
 #[path = "fsck/oracle.rs"]
 mod oracle;
 #[path = "fsck/output.rs"]
 mod output;
 #[path = "fsck/pulled.rs"]
 mod pulled;
+#[path = "fsck/restored.rs"]
+mod restored;
 #[path = "fsck/scene.rs"]
 mod scene;

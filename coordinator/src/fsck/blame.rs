@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::layout::{RepositoryEntry, repository_key};
 use hardprune_common::store::{Store, StoreError};
 
+use super::cluster::KnownCluster;
 use super::list_repositories::read_tag;
 use super::passes::Passes;
 use super::read_link::{LinkSays, read_link};
@@ -18,7 +19,10 @@ use crate::error::RunError;
 /// # Errors
 ///
 /// A registry that cannot be read.
-pub(super) async fn blame(passes: &mut Passes) -> Result<Sharded<Broken>, RunError> {
+pub(super) async fn blame(
+    passes: &mut Passes,
+    cluster: Option<&KnownCluster>,
+) -> Result<Sharded<Broken>, RunError> {
     let mut confirmed = Sharded::new(&passes.spool_dir)?;
     loop {
         let digits = passes.broken.digits();
@@ -32,25 +36,31 @@ pub(super) async fn blame(passes: &mut Passes) -> Result<Sharded<Broken>, RunErr
             let children = passes.children.take(&shard, digits)?;
             let groups: Vec<&[Broken]> = broken.chunk_by(is_same_image).collect();
             let registry = &*passes.registry;
-            let stand: Vec<&[Broken]> = stream::iter(groups)
+            let stand: Vec<Vec<&Broken>> = stream::iter(groups)
                 .map(|group| {
                     let tags = tags_of(&group[0], &tags);
-                    async move { Ok((stands(registry, &group[0], tags).await?, group)) }
+                    async move {
+                        match cluster {
+                            None if stands(registry, &group[0], tags).await? => Ok(group.iter().collect()),
+                            None => Ok(Vec::new()),
+                            Some(cluster) => stand_in_cluster(registry, cluster, group, tags).await,
+                        }
+                    }
                 })
                 .buffered(passes.reads_in_flight)
-                .try_filter_map(|(stands, group)| async move { Ok::<_, StoreError>(stands.then_some(group)) })
-                .try_collect()
-                .await?;
-            for group in stand {
+                .try_collect::<Vec<Vec<&Broken>>>()
+                .await
+                .map_err(|error: RunError| error)?;
+            for group in stand.iter().filter(|group| !group.is_empty()) {
                 for broken in group {
                     confirmed.push(&broken.manifest, broken)?;
                 }
-                if group.iter().all(is_seen_by_indexes) {
+                if group.iter().all(|broken| is_seen_by_indexes(broken)) {
                     continue;
                 }
                 let Broken {
                     manifest, repository, ..
-                } = &group[0];
+                } = group[0];
                 let indexes = children
                     .iter()
                     .filter(|need| need.digest == *manifest && need.repository == *repository);
@@ -90,7 +100,41 @@ pub(super) fn tags_of<'t>(broken: &Broken, tags: &'t [Tagged]) -> &'t [Tagged] {
 
 /// What an index that needs it sees for itself: that it is not there, or not served.
 fn is_seen_by_indexes(broken: &Broken) -> bool {
-    broken.role == Role::Manifest && matches!(broken.fault, Fault::Missing | Fault::NoLink | Fault::BadLink)
+    use Fault::{BadLink, Missing, NoImage, NoLink};
+    broken.role == Role::Manifest && matches!(broken.fault, Missing | NoLink | BadLink | NoImage)
+}
+
+/// Of what is broken of an image of the cluster, what stands still.
+async fn stand_in_cluster<'b>(
+    registry: &dyn Store,
+    cluster: &KnownCluster,
+    group: &'b [Broken],
+    tags: &[Tagged],
+) -> Result<Vec<&'b Broken>, RunError> {
+    let Broken {
+        manifest, repository, ..
+    } = &group[0];
+    let is_revision = match repository.as_str() {
+        "" => false,
+        repository => {
+            let key = repository_key(repository, &RepositoryEntry::RevisionLink(*manifest));
+            read_link(registry, &key).await? != LinkSays::Gone
+        }
+    };
+    let is_tagged = !tags.is_empty() && cluster.is_in_stream(repository, manifest).await?;
+    let is_unknown = group.iter().any(|broken| broken.fault == Fault::NoImage);
+    let has_image = if is_unknown || repository.is_empty() {
+        cluster.has_image(manifest).await?
+    } else {
+        true
+    };
+    let stands = |broken: &&Broken| match broken.fault {
+        Fault::NoImage => is_tagged && !has_image,
+        _ if repository.is_empty() => has_image,
+        // What neither has a link nor a tag is the child of an index.
+        _ => is_revision || is_tagged || tags.is_empty(),
+    };
+    Ok(group.iter().filter(stands).collect())
 }
 
 /// Whether a manifest is still one of its repository.

@@ -51,6 +51,28 @@ pub enum FindingKind {
     TagLinkInvalid,
     /// A tag has a history, and no link that says what it means.
     TagLinkMissing,
+    /// A tag of an image stream names what is no image's name.
+    TagImageInvalid,
+    /// A tag of an image stream names an image that the cluster does not have.
+    ImageMissing,
+    /// The storage has a manifest whose image the cluster does not have.
+    MetadataLost,
+    /// The storage has a manifest of an image that the repository's stream does not name. That is not broken.
+    NotInStream,
+}
+
+/// What became of what is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreOutcome {
+    /// It would be restored.
+    WouldRestore,
+    /// The cluster knows it again.
+    Restored,
+    /// The cluster refused it.
+    Failed,
+    /// It cannot be restored.
+    NotPossible,
 }
 
 impl FindingKind {
@@ -71,6 +93,7 @@ impl FindingKind {
             (Fault::Unreadable, _) => Self::ManifestUnreadable,
             (Fault::NotUnderstood, _) => Self::ManifestNotUnderstood,
             (Fault::BrokenChild, _) => Self::ChildBroken,
+            (Fault::NoImage, _) => Self::ImageMissing,
         }
     }
 
@@ -93,6 +116,10 @@ impl FindingKind {
             Self::ChildBroken => "a child is broken",
             Self::TagLinkInvalid => "the tag's link is invalid",
             Self::TagLinkMissing => "the tag has no link",
+            Self::TagImageInvalid => "the tag names no image",
+            Self::ImageMissing => "the cluster has no such image",
+            Self::MetadataLost => "the cluster does not know the image",
+            Self::NotInStream => "the image stream does not name the image",
         }
     }
 }
@@ -113,6 +140,9 @@ pub struct Finding {
     /// What the manifest needs and does not get.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub needs: Option<Digest>,
+    /// What became of it, with `--restore`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub restore: Option<RestoreOutcome>,
     /// In words.
     pub message: String,
 }
@@ -128,6 +158,7 @@ impl Finding {
             digest: Some(broken.manifest),
             kind,
             needs,
+            restore: None,
             message: message(kind, needs, &broken.detail),
         }
     }
@@ -140,8 +171,33 @@ impl Finding {
             digest: None,
             kind,
             needs: None,
+            restore: None,
             message: message(kind, None, detail),
         }
+    }
+
+    /// Of a manifest that the cluster does not know.
+    pub(super) fn of_lost(
+        repository: &str,
+        digest: Digest,
+        kind: FindingKind,
+        restore: Option<RestoreOutcome>,
+        detail: &str,
+    ) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            tags: Vec::new(),
+            digest: Some(digest),
+            kind,
+            needs: None,
+            restore,
+            message: message(kind, None, detail),
+        }
+    }
+
+    /// Whether something is broken by it.
+    fn is_broken(&self) -> bool {
+        self.kind != FindingKind::NotInStream && self.restore != Some(RestoreOutcome::Restored)
     }
 }
 
@@ -160,7 +216,11 @@ fn message(kind: FindingKind, needs: Option<Digest>, detail: &str) -> String {
 pub(super) struct Findings {
     folder: PathBuf,
     file: BufWriter<std::fs::File>,
+    /// Of what is broken.
     pub counts: Counts,
+    pub restored: Restored,
+    /// All of them.
+    pub written: u64,
     first: Vec<Finding>,
     /// The manifest that the last one was of.
     last: Option<(String, Option<Digest>)>,
@@ -176,6 +236,15 @@ pub(super) struct Counts {
     pub by_kind: BTreeMap<FindingKind, u64>,
 }
 
+/// What became of what is lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Restored {
+    pub would_restore: u64,
+    pub restored: u64,
+    pub failed: u64,
+    pub not_possible: u64,
+}
+
 impl Findings {
     pub fn new(below: &Path) -> Result<Self, SpoolError> {
         let file = tempfile::tempfile_in(below).map_err(|source| SpoolError::new(below, source))?;
@@ -183,6 +252,8 @@ impl Findings {
             folder: below.to_owned(),
             file: BufWriter::new(file),
             counts: Counts::default(),
+            restored: Restored::default(),
+            written: 0,
             first: Vec::new(),
             last: None,
         })
@@ -194,6 +265,24 @@ impl Findings {
         written
             .and_then(|()| self.file.write_all(b"\n"))
             .map_err(|source| SpoolError::new(&self.folder, source))?;
+        self.written += 1;
+        match finding.restore {
+            None => {}
+            Some(RestoreOutcome::WouldRestore) => self.restored.would_restore += 1,
+            Some(RestoreOutcome::Restored) => self.restored.restored += 1,
+            Some(RestoreOutcome::Failed) => self.restored.failed += 1,
+            Some(RestoreOutcome::NotPossible) => self.restored.not_possible += 1,
+        }
+        if finding.is_broken() {
+            self.count(&finding);
+        }
+        if self.first.len() < FIRST {
+            self.first.push(finding);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, finding: &Finding) {
         self.counts.findings += 1;
         *self.counts.by_kind.entry(finding.kind).or_default() += 1;
         let of = (finding.repository.clone(), finding.digest);
@@ -202,10 +291,6 @@ impl Findings {
             self.counts.tags += finding.tags.len() as u64;
         }
         self.last = Some(of);
-        if self.first.len() < FIRST {
-            self.first.push(finding);
-        }
-        Ok(())
     }
 
     /// The first of them, by repository.

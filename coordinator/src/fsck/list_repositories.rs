@@ -75,7 +75,7 @@ fn take(passes: &mut Passes, page: Page) -> Result<(), RunError> {
     passes.seen.add(&seen);
     for link in links {
         if link.kind == LinkKind::Revision {
-            passes.root(link.digest, &link.repository)?;
+            passes.revision(link.digest, &link.repository)?;
         }
         passes.links.push(&link.digest, &link)?;
     }

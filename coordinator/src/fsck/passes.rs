@@ -21,6 +21,12 @@ pub(super) struct Seen {
     pub manifests: u64,
     /// Blobs that are needed.
     pub needed_blobs: u64,
+    /// Images that the cluster knows.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u64,
+    /// Manifests that the cluster knows, and not in the stream of the repository that they are in: tags that were deleted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_in_stream: u64,
     /// Blobs that layer links name which nothing needs, and that are not there: no harm.
     pub dangling: u64,
     pub unrecognized_keys: u64,
@@ -35,6 +41,8 @@ impl Seen {
             layer_links,
             manifests,
             needed_blobs,
+            images,
+            not_in_stream,
             dangling,
             unrecognized_keys,
         } = other;
@@ -44,9 +52,16 @@ impl Seen {
         self.layer_links += layer_links;
         self.manifests += manifests;
         self.needed_blobs += needed_blobs;
+        self.images += images;
+        self.not_in_stream += not_in_stream;
         self.dangling += dangling;
         self.unrecognized_keys += unrecognized_keys;
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde hands it over")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The passes' common ground.
@@ -59,6 +74,10 @@ pub(super) struct Passes {
     pub seen: Seen,
     /// By the manifest.
     pub roots: Sharded<Root>,
+    /// Manifests that repositories have links to, where a cluster is asked, by the manifest.
+    pub revisions: Sharded<Root>,
+    /// Those that indexes of a stream list, by the manifest.
+    pub kept: Sharded<Root>,
     /// By the manifest.
     pub tags: Sharded<Tagged>,
     /// By what names them.
@@ -86,6 +105,8 @@ impl Passes {
             looks_at_links,
             seen: Seen::default(),
             roots: Sharded::new(&spool_dir)?,
+            revisions: Sharded::new(&spool_dir)?,
+            kept: Sharded::new(&spool_dir)?,
             tags: Sharded::new(&spool_dir)?,
             broken_tags: Sharded::new(&spool_dir)?,
             links: Sharded::new(&spool_dir)?,
@@ -97,12 +118,27 @@ impl Passes {
     }
 
     /// A manifest that must be whole.
-    pub fn root(&mut self, manifest: Digest, repository: &str) -> Result<(), SpoolError> {
+    pub fn root(&mut self, manifest: Digest, repository: &str, in_stream: bool) -> Result<(), SpoolError> {
         let root = Root {
             manifest,
             repository: repository.to_owned(),
+            in_stream,
         };
         self.roots.push(&manifest, &root)
+    }
+
+    /// A manifest that a repository has a link to.
+    pub fn revision(&mut self, manifest: Digest, repository: &str) -> Result<(), SpoolError> {
+        self.root(manifest, repository, false)?;
+        if self.looks_at_links {
+            return Ok(());
+        }
+        let revision = Root {
+            manifest,
+            repository: repository.to_owned(),
+            in_stream: false,
+        };
+        self.revisions.push(&manifest, &revision)
     }
 
     /// What a manifest needs.
@@ -113,9 +149,23 @@ impl Passes {
         self.needs.push(&need.digest, need)
     }
 
+    /// The child of an index, where it need not have a link of its own.
+    pub fn child(&mut self, need: &Need, in_stream: bool) -> Result<(), SpoolError> {
+        self.root(need.digest, &need.repository, in_stream)?;
+        if !in_stream {
+            return Ok(());
+        }
+        let kept = Root {
+            manifest: need.digest,
+            repository: need.repository.clone(),
+            in_stream,
+        };
+        self.kept.push(&need.digest, &kept)
+    }
+
     /// A tag, and what it names.
     pub fn tag(&mut self, tagged: Tagged) -> Result<(), SpoolError> {
-        self.root(tagged.manifest, &tagged.repository)?;
+        self.root(tagged.manifest, &tagged.repository, false)?;
         self.tags.push(&tagged.manifest, &tagged)
     }
 

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::blob_key;
 use hardprune_common::manifest::{LARGEST_MANIFEST, Parts};
+use hardprune_common::shard::{Shard, ShardDigits};
 use hardprune_common::store::{Store, StoreError};
 
 use super::passes::Passes;
@@ -28,32 +29,44 @@ pub(super) enum ManifestRead {
 ///
 /// A registry that cannot be read: nothing is known then.
 pub(super) async fn read_manifests(passes: &mut Passes) -> Result<(), RunError> {
-    let digits = passes.roots.digits();
-    for shard in passes.roots.shards(digits) {
-        let roots = passes.roots.take(&shard, digits)?;
-        let registry = Arc::clone(&passes.registry);
-        let by_manifest: Vec<&[Root]> = roots.chunk_by(|a, b| a.manifest == b.manifest).collect();
-        let mut reads =
-            stream::iter(by_manifest)
-                .map(|roots| {
-                    let registry = &*registry;
-                    async move {
-                        Ok::<_, StoreError>((read_manifest(registry, &roots[0].manifest).await?.1, roots))
-                    }
-                })
-                .buffer_unordered(passes.reads_in_flight);
-        while let Some((read, roots)) = reads.try_next().await? {
-            passes.seen.manifests += u64::from(!matches!(read, ManifestRead::Missing));
-            for root in roots {
-                needs(passes, root, &read)?;
-            }
+    // Where it is the cluster that says what is there, children are found by their indexes, and need not have links.
+    loop {
+        let digits = passes.roots.digits();
+        let shards = passes.roots.shards(digits);
+        if shards.is_empty() {
+            return Ok(());
+        }
+        for shard in shards {
+            read_shard(passes, &shard, digits).await?;
+        }
+    }
+}
+
+async fn read_shard(passes: &mut Passes, shard: &Shard, digits: ShardDigits) -> Result<(), RunError> {
+    let roots = passes.roots.take(shard, digits)?;
+    let registry = Arc::clone(&passes.registry);
+    let by_manifest: Vec<&[Root]> = roots.chunk_by(|a, b| a.manifest == b.manifest).collect();
+    let mut reads = stream::iter(by_manifest)
+        .map(|roots| {
+            let registry = &*registry;
+            async move { Ok::<_, StoreError>((read_manifest(registry, &roots[0].manifest).await?.1, roots)) }
+        })
+        .buffer_unordered(passes.reads_in_flight);
+    while let Some((read, roots)) = reads.try_next().await? {
+        passes.seen.manifests += u64::from(!matches!(read, ManifestRead::Missing));
+        for root in roots {
+            needs(passes, root, &read)?;
         }
     }
     Ok(())
 }
 
 fn needs(passes: &mut Passes, root: &Root, read: &ManifestRead) -> Result<(), RunError> {
-    let Root { manifest, repository } = root;
+    let Root {
+        manifest,
+        repository,
+        in_stream,
+    } = root;
     let itself = Need {
         digest: *manifest,
         repository: repository.clone(),
@@ -71,6 +84,9 @@ fn needs(passes: &mut Passes, root: &Root, read: &ManifestRead) -> Result<(), Ru
                     ..itself.clone()
                 };
                 passes.need(&need)?;
+                if need.role == Role::Child && !passes.looks_at_links {
+                    passes.child(&need, *in_stream)?;
+                }
             }
         }
         ManifestRead::Missing => {}

@@ -19,6 +19,25 @@ pub(super) struct Root {
     pub manifest: Digest,
     /// Empty for an image of the cluster that is in no stream.
     pub repository: String,
+    /// Whether it is an image that the cluster knows, and has in the repository's stream; or what such an index lists.
+    pub in_stream: bool,
+}
+
+/// An image of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Known {
+    pub manifest: Digest,
+    /// Whether it was pushed to the cluster's registry: others need not be in its storage.
+    pub is_managed: bool,
+}
+
+/// A manifest of a repository that the cluster does not know there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lost {
+    pub manifest: Digest,
+    pub repository: String,
+    /// Whether the cluster has the image, and only the repository's stream does not.
+    pub is_known: bool,
 }
 
 /// What a tag names.
@@ -114,6 +133,8 @@ pub(super) enum Fault {
     NotUnderstood,
     /// A child is broken.
     BrokenChild,
+    /// The cluster has no such image.
+    NoImage,
 }
 
 /// Why a manifest of a repository is broken.
@@ -208,12 +229,50 @@ impl Record for Root {
     fn encode(&self, to: &mut Vec<u8>) {
         self.manifest.encode(to);
         encode_name(&self.repository, to);
+        to.push(u8::from(self.in_stream));
     }
 
     fn decode(from: &mut &[u8]) -> Option<Self> {
         Some(Self {
             manifest: Digest::decode(from)?,
             repository: decode_name(from)?,
+            in_stream: at_place(&NO_YES, from)?,
+        })
+    }
+}
+
+impl Record for Known {
+    const MAGIC: [u8; 4] = *b"HPF7";
+    const EXTENSION: &'static str = "images";
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        self.manifest.encode(to);
+        to.push(u8::from(self.is_managed));
+    }
+
+    fn decode(from: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            manifest: Digest::decode(from)?,
+            is_managed: at_place(&NO_YES, from)?,
+        })
+    }
+}
+
+impl Record for Lost {
+    const MAGIC: [u8; 4] = *b"HPF8";
+    const EXTENSION: &'static str = "lost";
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        self.manifest.encode(to);
+        encode_name(&self.repository, to);
+        to.push(u8::from(self.is_known));
+    }
+
+    fn decode(from: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            manifest: Digest::decode(from)?,
+            repository: decode_name(from)?,
+            is_known: at_place(&NO_YES, from)?,
         })
     }
 }
@@ -330,6 +389,7 @@ impl Record for Broken {
     }
 }
 
+const NO_YES: [bool; 2] = [false, true];
 const LINK_KINDS: [LinkKind; 2] = [LinkKind::Layer, LinkKind::Revision];
 const PROOFS: [Proof; 3] = [Proof::Fits, Proof::OnlyEtagOdd, Proof::MustBeRead];
 const ROLES: [Role; 5] = [
@@ -339,7 +399,7 @@ const ROLES: [Role; 5] = [
     Role::Layer,
     Role::Signature,
 ];
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 9] = [
     Fault::Missing,
     Fault::OtherSize,
     Fault::NoLink,
@@ -348,6 +408,7 @@ const FAULTS: [Fault; 8] = [
     Fault::Unreadable,
     Fault::NotUnderstood,
     Fault::BrokenChild,
+    Fault::NoImage,
 ];
 
 fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
@@ -425,6 +486,7 @@ mod tests {
             .map(|number| Root {
                 manifest: digest(&number.to_string()),
                 repository: "a".to_owned(),
+                in_stream: number % 2 == 0,
             })
             .collect();
         for root in roots.iter().chain(&roots) {

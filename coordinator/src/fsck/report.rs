@@ -6,7 +6,7 @@ use hardprune_common::store::RequestCounts;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::findings::{Counts, Finding, Findings};
+use super::findings::{Counts, Finding, Findings, Restored};
 use super::passes::Seen;
 use crate::cli::OutputFormat;
 use crate::error::RunError;
@@ -29,6 +29,9 @@ pub(super) struct Report {
     pub seconds: f64,
     pub seen: Seen,
     pub broken: Counts,
+    /// With `--restore`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restored>,
     pub requests: RequestCounts,
 }
 
@@ -40,7 +43,7 @@ impl Report {
     /// Standard output, or the file that findings are in.
     pub fn print(&self, format: OutputFormat, findings: Findings) -> Result<(), RunError> {
         match format {
-            OutputFormat::Text => print(&self.text(&findings.first())),
+            OutputFormat::Text => print(&self.text(&findings.first(), findings.written)),
             OutputFormat::Json => self.print_json(findings),
         }
     }
@@ -67,7 +70,7 @@ impl Report {
         print(&text)
     }
 
-    fn text(&self, first: &[&Finding]) -> String {
+    fn text(&self, first: &[&Finding], all: u64) -> String {
         let Seen {
             repositories,
             tags,
@@ -91,24 +94,66 @@ impl Report {
             findings,
             ..
         } = self.broken;
+        if self.seen.not_in_stream > 0 {
+            let _ = writeln!(
+                text,
+                "{} manifests are in no tag of their image stream: what was untagged, and is not pruned yet",
+                self.seen.not_in_stream
+            );
+        }
         if findings == 0 {
             text += "Nothing is broken\n";
-            return text;
+        } else {
+            let _ = writeln!(text, "Broken: {images} images, {tags} tags");
         }
-        let _ = writeln!(text, "Broken: {images} images, {tags} tags");
         for (kind, count) in &self.broken.by_kind {
             let kind = serde_json::to_value(kind).unwrap_or_default();
             let _ = writeln!(text, "  {} {count}", kind.as_str().unwrap_or_default());
         }
+        if let Some(restore) = &self.restore {
+            text += &restored(restore);
+        }
         for finding in first {
             let _ = writeln!(text, "{}", printable(&line(finding)));
         }
-        let more = findings - first.len() as u64;
+        let more = all - first.len() as u64;
         if more > 0 {
             let _ = writeln!(text, "… and {more} more: --output json has all of them");
         }
         text
     }
+}
+
+fn restored(counts: &Restored) -> String {
+    let Restored {
+        would_restore,
+        restored,
+        failed,
+        not_possible,
+    } = counts;
+    let mut text = String::new();
+    if *would_restore > 0 {
+        let _ = writeln!(
+            text,
+            "Would restore {would_restore} images: say --confirm as well to do it"
+        );
+    }
+    if *restored > 0 {
+        let _ = writeln!(text, "Restored {restored} images");
+    }
+    if *failed > 0 {
+        let _ = writeln!(
+            text,
+            "{failed} images could not be restored: run the same command again"
+        );
+    }
+    if *not_possible > 0 {
+        let _ = writeln!(text, "{not_possible} images cannot be restored");
+    }
+    if would_restore + restored + failed + not_possible == 0 {
+        text += "Nothing is to be restored\n";
+    }
+    text
 }
 
 /// `team/app:v1 team/app@sha256:…: a layer is missing: sha256:…`

@@ -60,6 +60,12 @@ pub const JOBS: Kind = kind("batch/v1", "Job", "jobs");
 pub const CRON_JOBS: Kind = kind("batch/v1", "CronJob", "cronjobs");
 /// `ImageStream`.
 pub const IMAGE_STREAMS: Kind = kind("image.openshift.io/v1", "ImageStream", "imagestreams");
+/// `ImageStreamMapping`: it is only created, and adds an image to a stream.
+pub const IMAGE_STREAM_MAPPINGS: Kind = kind(
+    "image.openshift.io/v1",
+    "ImageStreamMapping",
+    "imagestreammappings",
+);
 /// `Image`.
 pub const IMAGES: Kind = kind("image.openshift.io/v1", "Image", "images");
 

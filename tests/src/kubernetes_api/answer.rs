@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::mappings;
 use super::objects::{Objects, Page, key};
 use super::resources::{self, Target};
 
@@ -45,6 +46,9 @@ pub(super) fn answer(objects: &mut Objects, call: &Call) -> Answer {
             Some(object) => Answer::Document(200, object.clone()),
             None => not_found(&target),
         },
+        ("POST", true) if target.resource.kind == "ImageStreamMapping" => {
+            mappings::create(objects, call, &target)
+        }
         ("POST", true) => create(objects, call, target),
         ("PUT", false) => replace(objects, &target, call.body.clone()),
         ("PATCH", false) => {
@@ -192,7 +196,7 @@ fn described(target: &Target) -> String {
     }
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     let now = jiff::Timestamp::now();
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -87,6 +87,10 @@ impl Objects {
         self.objects.get(&key(target))
     }
 
+    pub fn has(&self, key: &Key) -> bool {
+        self.objects.contains_key(key)
+    }
+
     /// Writes an object that is there or new, with a version of its own.
     pub fn write(&mut self, key: Key, mut object: Value) -> Value {
         self.version += 1;

@@ -47,6 +47,7 @@ const RESOURCES: &[Resource] = &[
     of("build.openshift.io", "builds", "Build"),
     of("build.openshift.io", "buildconfigs", "BuildConfig"),
     of("image.openshift.io", "imagestreams", "ImageStream"),
+    of("image.openshift.io", "imagestreammappings", "ImageStreamMapping"),
     cluster_wide(of("image.openshift.io", "images", "Image")),
     cluster_wide(of("imageregistry.operator.openshift.io", "configs", "Config")),
     cluster_wide(of(
