@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hardprune_common::clock;
+use hardprune_common::digest::Digest;
 use hardprune_common::failpoint;
 use hardprune_common::store::Store;
 use hardprune_worker::process::stop_on_signal;
@@ -35,7 +36,7 @@ use self::cluster::KnownCluster;
 use self::findings::{Finding, FindingKind, Findings};
 use self::lost::Remedy;
 use self::passes::Passes;
-use self::records::{Lost, Sharded};
+use self::records::{Broken, Fault, Lost, Sharded};
 use self::report::Report;
 use crate::dispatch::DispatchError;
 use crate::error::RunError;
@@ -70,7 +71,7 @@ pub async fn fsck(args: FsckArgs) -> Result<ExitStatus, RunError> {
         reads_in_flight,
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
     };
-    let stop = stop_on_signal(|| eprintln!("stopping"))
+    let stop = stop_on_signal(|| eprintln!("stops; nothing was changed"))
         .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
     tokio::select! {
         status = check.run() => status,
@@ -153,7 +154,19 @@ impl Check<'_> {
         for shard in confirmed.shards(digits) {
             let broken = confirmed.take(&shard, digits)?;
             let tags = passes.tags.take(&shard, digits)?;
+            let in_repositories: Vec<Digest> = broken
+                .iter()
+                .filter(|broken| !broken.repository.is_empty())
+                .map(|broken| broken.manifest)
+                .collect();
             for broken in broken {
+                // An image of the cluster that is also, say, the child of an index in a stream.
+                if broken.repository.is_empty() && in_repositories.binary_search(&broken.manifest).is_ok() {
+                    continue;
+                }
+                if self.is_healed(&broken, known).await? {
+                    continue;
+                }
                 let tags = blame::tags_of(&broken, &tags);
                 let tags = tags.iter().map(|tagged| tagged.tag.clone()).collect();
                 findings.push(Finding::of(broken, tags))?;
@@ -161,6 +174,14 @@ impl Check<'_> {
         }
         broken_tags::look_again(passes, &mut findings).await?;
         Ok(findings)
+    }
+
+    /// Whether an image that the cluster did not have was restored.
+    async fn is_healed(&self, broken: &Broken, cluster: Option<&KnownCluster>) -> Result<bool, RunError> {
+        match cluster.filter(|_| self.remedy() == Remedy::Restore && broken.fault == Fault::NoImage) {
+            Some(cluster) => cluster.has_image(&broken.manifest).await,
+            None => Ok(false),
+        }
     }
 
     async fn report(

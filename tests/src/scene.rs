@@ -1,6 +1,7 @@
 //! A registry that is about to be pruned, and what its end is held against: what was live, what was there, what the
 //! reports say. One way to do so for tests that kill, stop, mislead or hinder the program.
 
+mod holding;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,8 +8,6 @@
 mod bad_input;
 #[path = "fsck/damaged.rs"]
 mod damaged;
-#[path = "openshift/hard_scene.rs"]
-mod hard_scene;
 #[path = "fsck/meanwhile.rs"]
 mod meanwhile;
 #[path = "fsck/openshift.rs"]

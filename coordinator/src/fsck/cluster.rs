@@ -12,7 +12,7 @@ use kube::core::Request;
 use tracing::warn;
 
 use super::passes::Passes;
-use super::records::{Broken, Fault, Known, Lost, Need, Role, Sharded, Tagged};
+use super::records::{Broken, Fault, Known, Lost, Need, Role, Sharded, Tagged, finest};
 use crate::error::RunError;
 use crate::openshift::cluster::{Cluster, ClusterArgs};
 use crate::openshift::list_objects::{ApiError, IMAGE_STREAMS, IMAGES, Pages, ask};
@@ -221,11 +221,6 @@ impl KnownCluster {
             Err(error) => Err(failed(&self.cluster, error, "image streams")),
         }
     }
-}
-
-fn finest(digits: &[ShardDigits]) -> ShardDigits {
-    let finest = digits.iter().copied().max_by_key(|digits| usize::from(*digits));
-    finest.unwrap_or_else(|| ShardDigits::for_blobs(0))
 }
 
 fn failed(cluster: &Cluster, error: ApiError, what: &'static str) -> RunError {

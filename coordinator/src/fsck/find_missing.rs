@@ -15,7 +15,7 @@ use hardprune_common::store::{ListRange, Store, StoreError};
 
 use super::passes::{Passes, Seen};
 use super::read_link::{LinkSays, read_link};
-use super::records::{Broken, Fault, Link, LinkKind, Need, Proof, Role};
+use super::records::{Broken, Fault, Link, LinkKind, Need, Proof, Role, finest};
 use crate::error::RunError;
 
 /// Shards in memory at once.
@@ -34,7 +34,7 @@ pub(super) async fn find_missing(passes: &mut Passes) -> Result<(), RunError> {
         looks_at_links: passes.looks_at_links,
         etags_mean_nothing: AtomicBool::new(false),
     };
-    let digits = passes.needs.digits();
+    let digits = finest(&[passes.needs.digits(), passes.links.digits()]);
     let mut shards = passes.needs.shards(digits);
     shards.extend(passes.links.shards(digits));
     shards.sort_unstable();
@@ -83,11 +83,12 @@ impl Looker<'_> {
         };
         let mut pages = self.registry.list(range);
         while let Some(page) = pages.try_next().await? {
-            let known = page.into_iter().filter_map(|object| {
+            let asked_for = page.into_iter().filter_map(|object| {
                 let digest = parse_blob_key(&object.key)?;
-                Some((digest, object.size))
+                let is_asked_for = is_needed(&digest, needs) || !of(digest, links).is_empty();
+                is_asked_for.then_some((digest, object.size))
             });
-            blobs.extend(known);
+            blobs.extend(asked_for);
         }
         let by_digest: Vec<&[Need]> = needs.chunk_by(|a, b| a.digest == b.digest).collect();
         let mut seen = Seen {
@@ -279,11 +280,14 @@ fn in_repository<'l>(repository: &str, links: &'l [Link]) -> &'l [Link] {
 
 /// How many digests layer links name of which there is no blob, and which nothing needs.
 fn dangling(needs: &[Need], links: &[Link], blobs: &HashMap<Digest, u64>) -> u64 {
-    let is_needed = |digest: &Digest| needs.binary_search_by(|need| need.digest.cmp(digest)).is_ok();
     let by_digest = links.chunk_by(|a, b| a.digest == b.digest);
     let dangling = by_digest.filter(|links| {
         let digest = &links[0].digest;
-        !blobs.contains_key(digest) && !is_needed(digest)
+        !blobs.contains_key(digest) && !is_needed(digest, needs)
     });
     dangling.count() as u64
+}
+
+fn is_needed(digest: &Digest, needs: &[Need]) -> bool {
+    needs.binary_search_by(|need| need.digest.cmp(digest)).is_ok()
 }

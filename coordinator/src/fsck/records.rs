@@ -222,6 +222,12 @@ impl<R: Record> Sharded<R> {
     }
 }
 
+/// The most digits of these: so that no shard has many records of any kind.
+pub(super) fn finest(digits: &[ShardDigits]) -> ShardDigits {
+    let finest = digits.iter().copied().max_by_key(|digits| usize::from(*digits));
+    finest.unwrap_or_else(|| ShardDigits::for_blobs(0))
+}
+
 impl Record for Root {
     const MAGIC: [u8; 4] = *b"HPF1";
     const EXTENSION: &'static str = "roots";

@@ -9,8 +9,7 @@ use hardprune_tests::program::Finished;
 use hardprune_tests::scene::{Scene, report_of};
 use serde_json::{Value, json};
 
-use crate::hard_scene::{HardScene, On};
-use crate::scene::{Finding, findings};
+use crate::scene::{Finding, On, findings};
 
 /// A cluster of one stream `ns/multi`: two indexes that share a child, in the history of one tag.
 pub fn case() -> Case {
@@ -28,11 +27,14 @@ pub const SECOND: &str = "sha256:e825ed932b8826f9abd261ec0dee7f941264bfe129ca91a
 pub const GHOST: &str = "sha256:71720508a8505dbae2d0f6a456c89e1bbac57bb5fa98bde87cd4dc84e3073e96";
 pub const GHOST_CONFIG: &str = "sha256:23a8a729b203aadde79f7bed98cb70d766a7a67100ae23a4c6018b8ea1197100";
 
-pub struct ClusterScene(pub HardScene);
+pub struct ClusterScene {
+    scene: Scene,
+    api: KubernetesApi,
+}
 
 impl ClusterScene {
     pub fn new(on: On) -> Self {
-        Self(HardScene::of(&case(), on).unwrap())
+        Self::with(|_| {}, |_| {}, on)
     }
 
     /// With other objects and files.
@@ -45,15 +47,19 @@ impl ClusterScene {
         objects(&mut all);
         let mut storage = case().storage().unwrap();
         files(&mut storage);
-        Self(HardScene::with(all, &storage, on).unwrap())
+        let api = KubernetesApi::start(all).unwrap();
+        let scene = Scene::holding(&storage, on == On::S3).unwrap();
+        let config = api.kubeconfig(scene.folder()).unwrap();
+        let scene = scene.with("KUBECONFIG", config.to_str().unwrap());
+        Self { scene, api }
     }
 
     pub fn scene(&self) -> &Scene {
-        &self.0.scene
+        &self.scene
     }
 
     pub fn api(&self) -> &KubernetesApi {
-        &self.0.api
+        &self.api
     }
 
     pub fn run(&self, others: &[&str]) -> Finished {
@@ -134,8 +140,6 @@ fn what_images_need_and_is_gone() {
             ("ns/multi", INDEX, "child_broken", CHILD),
             ("ns/multi", OLDER_INDEX, "child_broken", CHILD),
             ("ns/multi", OLDER_INDEX, "child_broken", GHOST),
-            // An image of its own, too.
-            ("", CHILD, "layer_missing", LAYER),
         ]);
         assert_eq!(findings(&report), expected, "{report:#}");
         let tags: BTreeSet<String> = report["findings"]

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use hardprune_tests::kubernetes_api::{Effect, Fault};
 use serde_json::{Value, json};
 
-use crate::hard_scene::On;
 use crate::openshift::{
     CHILD, ClusterScene, GHOST, GHOST_CONFIG, INDEX, LAYER, SECOND, blob, image, key, revision,
 };
-use crate::scene::findings;
+use crate::scene::{On, findings};
 
 /// All images but those of the older index are gone from the cluster, and the stream with them; one stream was deleted.
 fn wiped(on: On) -> ClusterScene {
@@ -143,7 +142,7 @@ fn an_image_that_a_tag_still_names_is_healed() {
         |_| {},
         On::Folder,
     );
-    let restored = scene.fsck(6, &["--restore", "--confirm"]);
+    let restored = scene.fsck(0, &["--restore", "--confirm"]);
     assert!(
         outcomes(&restored).contains(&(INDEX.to_owned(), "restored".to_owned())),
         "{restored:#}"

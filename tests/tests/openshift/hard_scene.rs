@@ -3,20 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use hardprune_tests::fleet::{Fleet, QUICK};
-use hardprune_tests::generate::Shape;
 use hardprune_tests::kubernetes_api::KubernetesApi;
 use hardprune_tests::openshift_fixtures::{Case, Scenery};
 use hardprune_tests::program::Finished;
-use hardprune_tests::s3_server::S3Options;
 use hardprune_tests::scene::{Scene, report_of};
 use serde_json::Value;
 
 pub const ROOT: &str = "docker/registry/v2/";
-const OLD: Duration = Duration::from_secs(3 * 86_400);
 
 /// Where the registry is, and who does the tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,29 +38,9 @@ impl HardScene {
 
     pub fn with(objects: Vec<Value>, files: &BTreeMap<String, String>, on: On) -> Result<Self> {
         let api = KubernetesApi::start(objects)?;
-        let scene = match on {
-            On::Folder => Scene::on_folder(&Shape::small(1))?,
-            On::S3 | On::Nats => Scene::on_s3(&Shape::small(1), S3Options::default())?,
-        };
-        let storage = scene.storage();
-        for key in storage.keys()?.into_keys() {
-            storage.remove(&key)?;
-        }
-        if on == On::Folder {
-            // With the folders that were left.
-            std::fs::remove_dir_all(scene.state().join("docker"))?;
-        }
-        for (path, text) in files {
-            let key = format!("{ROOT}{path}");
-            if !path.ends_with('/') {
-                storage.put(&key, text.as_bytes(), SystemTime::now() - OLD)?;
-            } else if on == On::Folder {
-                std::fs::create_dir_all(scene.state().join(&key))?;
-            }
-        }
+        let scene = Scene::holding(files, on != On::Folder)?;
         let config = api.kubeconfig(scene.folder())?;
-        let mut scene = scene.with("KUBECONFIG", path(&config)?);
-        scene.start = scene.inventory()?;
+        let scene = scene.with("KUBECONFIG", path(&config)?);
         Ok(Self { api, scene, on })
     }
 
