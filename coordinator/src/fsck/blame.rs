@@ -131,8 +131,8 @@ async fn stand_in_cluster<'b>(
     let stands = |broken: &&Broken| match broken.fault {
         Fault::NoImage => is_tagged && !has_image,
         _ if repository.is_empty() => has_image,
-        // What neither has a link nor a tag is the child of an index.
-        _ => is_revision || is_tagged || tags.is_empty(),
+        // What neither has a link nor a tag is the child of an index. That it is not there is said of the index.
+        _ => is_revision || is_tagged || tags.is_empty() && !is_seen_by_indexes(broken),
     };
     Ok(group.iter().filter(stands).collect())
 }

@@ -232,6 +232,8 @@ pub(super) struct Counts {
     /// Manifests, each in each repository.
     pub images: u64,
     pub tags: u64,
+    /// Manifests that the cluster does not know, each in each repository.
+    pub lost: u64,
     pub findings: u64,
     pub by_kind: BTreeMap<FindingKind, u64>,
 }
@@ -285,6 +287,10 @@ impl Findings {
     fn count(&mut self, finding: &Finding) {
         self.counts.findings += 1;
         *self.counts.by_kind.entry(finding.kind).or_default() += 1;
+        if finding.kind == FindingKind::MetadataLost {
+            self.counts.lost += 1;
+            return;
+        }
         let of = (finding.repository.clone(), finding.digest);
         if finding.digest.is_none() || self.last.as_ref() != Some(&of) {
             self.counts.images += u64::from(finding.digest.is_some());

@@ -91,6 +91,7 @@ impl Report {
         let Counts {
             images,
             tags,
+            lost,
             findings,
             ..
         } = self.broken;
@@ -104,7 +105,11 @@ impl Report {
         if findings == 0 {
             text += "Nothing is broken\n";
         } else {
-            let _ = writeln!(text, "Broken: {images} images, {tags} tags");
+            let _ = write!(text, "Broken: {images} images, {tags} tags");
+            if lost > 0 {
+                let _ = write!(text, ", {lost} manifests whose images the cluster does not know");
+            }
+            text.push('\n');
         }
         for (kind, count) in &self.broken.by_kind {
             let kind = serde_json::to_value(kind).unwrap_or_default();

@@ -7,6 +7,7 @@ use hardprune_tests::scene::Scene;
 use hardprune_tests::storage_writer::{
     blob_key, layer_link_key, revision_link_key, tag_index_key, tag_link_key,
 };
+use sha2::{Digest, Sha512};
 
 use crate::scene::{
     EVERYWHERE, Finding, Image, broken_tags, findings, fsck, images, indexes, point_tag, put, scene,
@@ -250,9 +251,15 @@ fn what_is_served_otherwise_is_not_missing() {
             let key = format!("{folder}signatures/sha256/{hex}/link");
             put(&scene, &key, format!("sha256:{hex}").as_bytes()).unwrap();
         }
-        // A foreign layer.
+        // A foreign layer, and one by another algorithm: its link names the blob by the registry's own.
         let image = &images[3];
         let mut manifest = image.manifest.clone();
+        let layer = scene.storage().get(&blob_key(image.layer())).unwrap().unwrap();
+        let other_name = format!("sha512:{}", hex::encode(Sha512::digest(&layer)));
+        let link = layer_link_key(&image.repository, &other_name);
+        put(&scene, &link, image.layer().as_bytes()).unwrap();
+        manifest["layers"][0]["digest"] = other_name.into();
+        manifest["layers"][0]["size"] = layer.len().into();
         manifest["layers"]
             .as_array_mut()
             .unwrap()
