@@ -55,6 +55,8 @@ Examples:
       The same, and proves read-only mode itself, again and again; see also --read-only-via and --read-only-command.
   hardprune check s3://bucket/prefix --candidates orphans.jsonl
       The same on S3, with the list of orphans; credentials as the AWS tools take them (AWS_…).
+  hardprune fsck s3://bucket/prefix
+      Says which images and tags cannot be pulled, and why. Changes nothing.
   hardprune delete --registry-config /etc/docker/registry/config.yml --plan 01J… --assume-read-only
       Deletes only what the reviewed check 01J… found, too.
 
@@ -70,6 +72,9 @@ pub enum Command {
     Delete(Box<DeleteArgs>),
     /// Checks a registry: which images and tags cannot be pulled, because something that they need is missing or damaged. Deletes
     /// nothing.
+    #[command(after_long_help = "\
+Exit status: 0 nothing is broken; 1 failed: nothing is known; 2 usage or configuration; 5 something could not be restored; \
+6 something is broken.")]
     Fsck(FsckArgs),
     /// Prunes images and image streams of OpenShift by what the cluster uses, as `oc adm prune images` does. Changes nothing
     /// without --confirm.
