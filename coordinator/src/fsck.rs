@@ -19,6 +19,7 @@ mod read_manifests;
 mod records;
 mod report;
 mod restore;
+mod sharded;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,8 +37,9 @@ use self::cluster::KnownCluster;
 use self::findings::{Finding, FindingKind, Findings};
 use self::lost::Remedy;
 use self::passes::Passes;
-use self::records::{Broken, Fault, Lost, Sharded};
+use self::records::{Broken, Fault, Lost};
 use self::report::Report;
+use self::sharded::Sharded;
 use crate::dispatch::DispatchError;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
@@ -71,7 +73,7 @@ pub async fn fsck(args: FsckArgs) -> Result<ExitStatus, RunError> {
         reads_in_flight,
         spool_dir: args.spool_dir.clone().unwrap_or_else(std::env::temp_dir),
     };
-    let stop = stop_on_signal(|| eprintln!("stops; nothing was changed"))
+    let stop = stop_on_signal(|| eprintln!("stops"))
         .map_err(|error| RunError::Usage(format!("signals cannot be listened for: {error}")))?;
     tokio::select! {
         status = check.run() => status,

@@ -8,6 +8,8 @@
 mod bad_input;
 #[path = "fsck/damaged.rs"]
 mod damaged;
+#[path = "fsck/etags.rs"]
+mod etags;
 #[path = "fsck/meanwhile.rs"]
 mod meanwhile;
 #[path = "fsck/openshift.rs"]
@@ -18,6 +20,8 @@ mod oracle;
 mod output;
 #[path = "fsck/pulled.rs"]
 mod pulled;
+#[path = "fsck/random_cluster.rs"]
+mod random_cluster;
 #[path = "fsck/restored.rs"]
 mod restored;
 #[path = "fsck/scene.rs"]

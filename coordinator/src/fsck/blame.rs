@@ -11,7 +11,8 @@ use super::cluster::KnownCluster;
 use super::list_repositories::read_tag;
 use super::passes::Passes;
 use super::read_link::{LinkSays, read_link};
-use super::records::{Broken, BrokenTag, Fault, Role, Sharded, Tagged};
+use super::records::{Broken, BrokenTag, Fault, Role, Tagged};
+use super::sharded::Sharded;
 use crate::error::RunError;
 
 /// Looks at all of them.

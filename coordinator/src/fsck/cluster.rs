@@ -12,7 +12,8 @@ use kube::core::Request;
 use tracing::warn;
 
 use super::passes::Passes;
-use super::records::{Broken, Fault, Known, Lost, Need, Role, Sharded, Tagged, finest};
+use super::records::{Broken, Fault, Known, Lost, Need, Role, Tagged};
+use super::sharded::{Sharded, finest};
 use crate::error::RunError;
 use crate::openshift::cluster::{Cluster, ClusterArgs};
 use crate::openshift::list_objects::{ApiError, IMAGE_STREAMS, IMAGES, Pages, ask};

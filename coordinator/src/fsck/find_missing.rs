@@ -15,7 +15,8 @@ use hardprune_common::store::{ListRange, Store, StoreError};
 
 use super::passes::{Passes, Seen};
 use super::read_link::{LinkSays, read_link};
-use super::records::{Broken, Fault, Link, LinkKind, Need, Proof, Role, finest};
+use super::records::{Broken, Fault, Link, LinkKind, Need, Proof, Role};
+use super::sharded::finest;
 use crate::error::RunError;
 
 /// Shards in memory at once.

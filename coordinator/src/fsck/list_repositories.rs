@@ -122,6 +122,7 @@ impl Lister<'_> {
                 self.read_tags(tags, &mut page).await?;
             } else {
                 page.broken_tags.clear();
+                page.seen.tags = 0;
             }
             if pages.send(page).await.is_err() {
                 // Who takes them has failed, and says why.

@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use super::cluster::KnownCluster;
 use super::findings::{Finding, FindingKind, Findings, RestoreOutcome};
 use super::passes::Passes;
-use super::records::{Broken, Lost, Sharded};
+use super::records::{Broken, Lost};
 use super::restore::{Image, read_image, restore};
+use super::sharded::Sharded;
 use crate::error::RunError;
 
 /// What is younger may still be pushed.

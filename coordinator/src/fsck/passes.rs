@@ -7,7 +7,8 @@ use hardprune_common::digest::{Algorithm, Digest};
 use hardprune_common::store::Store;
 use serde::Serialize;
 
-use super::records::{Broken, BrokenTag, Link, Need, Role, Root, Sharded, Tagged};
+use super::records::{Broken, BrokenTag, Link, Need, Role, Root, Tagged};
+use super::sharded::Sharded;
 use crate::spool::SpoolError;
 
 /// What was looked at.
