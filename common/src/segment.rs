@@ -13,7 +13,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::state::{FileRef, StateError, StateStore};
 
 /// A segment's file is not much larger than this, and so is a writer's memory.
-const SEGMENT_BYTES: usize = 1 << 20;
+const SEGMENT_BYTES: usize = 1 << 19;
 
 /// Something that segments hold.
 pub trait Record: Ord + Sized + Send {
