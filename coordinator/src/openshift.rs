@@ -3,7 +3,9 @@
 //! What is measured of OpenShift's own tools stands beside the code that does as they do; where we do not, on purpose,
 //! `docs/openshift-differences.md` says why.
 
+pub mod change_object;
 pub mod cluster;
+pub mod image_pruner;
 pub mod images;
 pub mod list_objects;
 pub mod objects;

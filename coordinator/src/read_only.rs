@@ -182,7 +182,7 @@ impl ReadOnly {
         progress: &Progress,
     ) -> Result<(), ReadOnlyError> {
         let before = record::read(registry).await?;
-        let Some(switch) = &self.switch else {
+        let Some(switch) = &mut self.switch else {
             if let Some(before) = before {
                 progress.say(&format!(
                     "the registry was switched to read-only by {} at {} and not switched back; when it may take writes again: \
@@ -204,8 +204,12 @@ impl ReadOnly {
                 });
             }
             // A run that died has switched it, or was about to.
+            Some(before) if before.image_pruner => switch.suspend_image_pruner(),
+            Some(before) if switch.suspends_image_pruner() => {
+                record::add_image_pruner(registry, before).await?
+            }
             Some(_) => {}
-            None => record::write(registry, epoch, switch.name(), switch.container()).await?,
+            None => record::write(registry, epoch, switch).await?,
         }
         failpoint::here("read-only-noted").await;
         self.is_switched = true;

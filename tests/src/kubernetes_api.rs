@@ -63,8 +63,19 @@ struct Shared {
     objects: Mutex<Objects>,
     faults: Mutex<Vec<Fault>>,
     requests: Mutex<Vec<Request>>,
+    controllers: Mutex<Controllers>,
     /// The version of the newest change, for watches.
     newest: watch::Sender<u64>,
+}
+
+/// What a cluster's controllers make of objects that are written.
+#[derive(Default)]
+struct Controllers(Vec<Box<dyn Fn(&Value) -> Vec<Value> + Send>>);
+
+impl std::fmt::Debug for Controllers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} controllers", self.0.len())
+    }
 }
 
 impl Shared {
@@ -93,6 +104,7 @@ impl KubernetesApi {
             objects: Mutex::default(),
             faults: Mutex::default(),
             requests: Mutex::default(),
+            controllers: Mutex::default(),
             newest: watch::Sender::new(0),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -172,6 +184,16 @@ impl KubernetesApi {
     #[must_use]
     pub fn mutations(&self) -> Vec<Request> {
         self.requests().into_iter().filter(Request::is_mutating).collect()
+    }
+
+    /// Adds a controller: what it makes of an object that somebody wrote over HTTP is written before that is answered.
+    pub fn controller(&self, makes: impl Fn(&Value) -> Vec<Value> + Send + 'static) {
+        self.shared
+            .controllers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .push(Box::new(makes));
     }
 
     /// Adds a fault. A request meets the first that matches it.

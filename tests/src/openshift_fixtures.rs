@@ -50,6 +50,15 @@ impl Scenery {
         }
     }
 
+    /// The same, so long ago: everything of the case is older.
+    #[must_use]
+    pub fn ago(registry: &str, ago: SignedDuration) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            now: Timestamp::now() - ago,
+        }
+    }
+
     /// Puts in what placeholders stand for.
     ///
     /// # Errors

@@ -15,6 +15,14 @@ mod files;
 mod kustomizations;
 #[path = "deploy/manifests.rs"]
 mod manifests;
+#[path = "deploy/openshift.rs"]
+mod openshift;
+#[path = "deploy/openshift_cluster.rs"]
+mod openshift_cluster;
+#[path = "deploy/openshift_maintenance.rs"]
+mod openshift_maintenance;
+#[path = "deploy/openshift_roles.rs"]
+mod openshift_roles;
 #[path = "deploy/pods.rs"]
 mod pods;
 #[path = "deploy/tools.rs"]

@@ -23,10 +23,13 @@ pub mod uses;
 mod why;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::arguments::{ImagesArgs, ImagesCommand, usage_message};
 
+use hardprune_common::failpoint;
 use hardprune_worker::process::stop_on_signal;
+use tokio_util::sync::CancellationToken;
 
 use self::arguments::{PruneArgs, RulesArgs};
 use self::graph::{Graph, GraphError};
@@ -35,11 +38,17 @@ use self::list_cluster::list_cluster;
 use self::output::Output;
 use self::registry_client::{RegistryClient, Way};
 use self::registry_host::registry_host;
+use self::rules::Rules;
 use self::run::Run;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::openshift::cluster::Cluster;
+use crate::openshift::image_pruner::ImagePruner;
 use crate::openshift::list_objects::ApiError;
+
+/// A job of the operator's that runs is waited for so long, and looked at so often.
+const PRUNER_TIMEOUT: Duration = Duration::from_secs(600);
+const PRUNER_PAUSE: Duration = Duration::from_secs(2);
 
 /// Prunes images, or says why one stays. What goes wrong is said here, in `oc`'s words.
 ///
@@ -104,12 +113,45 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
     if cluster.token().is_none() {
         return Err(Failure::said("you must use a client config with a token"));
     }
-    let namespace = namespace(rules, &cluster);
     let asked = rules.rules().map_err(Failure::said)?;
     args.validate().map_err(Failure::said)?;
+    let stop =
+        stop_on_signal(|| eprintln!("stops when what was begun has ended; a second signal ends it at once"))
+            .map_err(|error| Failure::said(format!("signals cannot be listened for: {error}")))?;
+    if !(args.confirm && args.suspend_image_pruner) {
+        return prune_cluster(cluster, (rules, asked), args, stop).await;
+    }
+    let pruner = ImagePruner::of(cluster.client.clone(), (PRUNER_TIMEOUT, PRUNER_PAUSE));
+    let suspended = pruner.suspend(&stop).await.map_err(Failure::said);
+    failpoint::here("image-pruner-suspended").await;
+    let pruned = match suspended {
+        Ok(()) => prune_cluster(cluster, (rules, asked), args, stop).await,
+        Err(failure) => Err(failure),
+    };
+    match (pruned, pruner.put_back().await) {
+        (pruned, Ok(())) => pruned,
+        (Ok(()), Err(error)) => Err(Failure::said(error)),
+        (Err(failure), Err(error)) => {
+            eprintln!("{}", crate::human::printable_lines(&error.to_string()));
+            Err(failure)
+        }
+    }
+}
+
+/// Lists the cluster, decides, and carries it out.
+async fn prune_cluster(
+    cluster: Arc<Cluster>,
+    (rules, asked): (&RulesArgs, Rules),
+    args: &PruneArgs,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let namespace = namespace(rules, &cluster);
     let ages = asked.ages();
     let output = Output::default();
-    let listed = list_cluster(&cluster.client, namespace.as_deref(), |line| output.problem(line)).await;
+    let listed = tokio::select! {
+        listed = list_cluster(&cluster.client, namespace.as_deref(), |line| output.problem(line)) => listed,
+        () = stop.cancelled() => return Err(Failure::said("stopped by a signal: nothing was changed")),
+    };
     let (lists, versions) = listed.map_err(|error| failed_list(&cluster, &error))?;
     let mut registry = None;
     if args.confirm && args.prune_registry {
@@ -129,9 +171,6 @@ async fn prune(rules: &RulesArgs, args: &PruneArgs) -> Result<(), Failure> {
         registry = Some(connected.map_err(Failure::said)?);
     }
     let graph = Graph::of(lists, &ages, rules.ignore_invalid_refs).map_err(|error| no_graph(&error))?;
-    let stop =
-        stop_on_signal(|| eprintln!("stops when what was begun has ended; a second signal ends it at once"))
-            .map_err(|error| Failure::said(format!("signals cannot be listened for: {error}")))?;
     let graph = Arc::new(graph);
     let late = Late::new(Arc::clone(&graph), ages);
     // A dry run deletes nothing that anything could still need.

@@ -107,6 +107,10 @@ pub struct SwitchArgs {
     /// The longest that a switch may take: a command, or a rollout.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, env = "HARDPRUNE_READ_ONLY_TIMEOUT")]
     pub read_only_timeout: Duration,
+    /// With openshift-operator: suspends the operator's own pruning of images (ImagePruner `cluster`) meanwhile, waits for a job of it
+    /// that runs, and puts back what was there. `read-write` puts it back in any case.
+    #[arg(long, env = "HARDPRUNE_SUSPEND_IMAGE_PRUNER")]
+    pub suspend_image_pruner: bool,
     /// How often a rollout is looked at.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration, hide = true)]
     pub rollout_pause: Duration,

@@ -7,6 +7,7 @@ use clap::Args;
 use hardprune_worker::process::stop_on_signal;
 
 use super::args::{RestartArgs, SwitchArgs};
+use super::error::ReadOnlyError;
 use super::switch::Switch;
 use super::{record, restart, to_read_write};
 use crate::cli::RegistryArgs;
@@ -44,6 +45,7 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
     let named = NamedRegistry::of(&args.registry)?;
     let registry = named.open()?;
     let Some(record) = record::read(&*registry).await? else {
+        let_operator_prune(&args.switch).await?;
         print(&format!(
             "{} is not noted as switched to read-only by hardprune; there is nothing to switch back\n",
             registry.identity()
@@ -87,6 +89,7 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
     };
     lock.give_back().await;
     result?;
+    let_operator_prune(&args.switch).await?;
     print(&format!(
         "{} takes writes again ({}, switched to read-only at {})\n",
         registry.identity(),
@@ -94,4 +97,12 @@ pub async fn read_write(args: ReadWriteArgs) -> Result<ExitStatus, RunError> {
         record.since
     ))?;
     Ok(ExitStatus::Done)
+}
+
+/// Whoever suspended the operator's own pruning and died may have noted nothing in this registry: `images`.
+async fn let_operator_prune(args: &SwitchArgs) -> Result<(), ReadOnlyError> {
+    if args.suspend_image_pruner {
+        Switch::operator(args).to_pruning_again().await?;
+    }
+    Ok(())
 }

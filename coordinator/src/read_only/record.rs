@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::ReadOnlyError;
+use super::switch::Switch;
 
 /// The file's key.
 pub const READ_ONLY_KEY: &str = "hardprune/read-only.json";
@@ -35,6 +36,9 @@ pub struct SwitchRecord {
     /// The registry's container, where it was named.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<String>,
+    /// Whether the operator's own pruning of images was suspended as well.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub image_pruner: bool,
 }
 
 /// Reads the record. `None` where the registry was not switched, or was switched back.
@@ -70,29 +74,46 @@ async fn read_version(registry: &dyn Store) -> Result<Option<(SwitchRecord, Obje
 /// # Errors
 ///
 /// The store's.
-pub(super) async fn write(
-    registry: &dyn Store,
-    epoch: &Epoch,
-    by: String,
-    container: Option<String>,
-) -> Result<(), ReadOnlyError> {
+pub(super) async fn write(registry: &dyn Store, epoch: &Epoch, switch: &Switch) -> Result<(), ReadOnlyError> {
     let record = SwitchRecord {
         version: 1,
         epoch: epoch.clone(),
         owner: place(),
         since: registry.now().await?,
-        by,
-        container,
+        by: switch.name(),
+        container: switch.container(),
+        image_pruner: switch.suspends_image_pruner(),
     };
+    put(registry, &record, PutCondition::IfAbsent).await
+}
+
+/// Notes that the operator's own pruning of images is about to be suspended as well, by a run that found the registry switched.
+///
+/// # Errors
+///
+/// The store's.
+pub(super) async fn add_image_pruner(
+    registry: &dyn Store,
+    before: SwitchRecord,
+) -> Result<(), ReadOnlyError> {
+    let record = SwitchRecord {
+        image_pruner: true,
+        ..before
+    };
+    put(registry, &record, PutCondition::Always).await
+}
+
+async fn put(
+    registry: &dyn Store,
+    record: &SwitchRecord,
+    condition: PutCondition,
+) -> Result<(), ReadOnlyError> {
     // A document without maps can always be written.
-    let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
-    if let Err(error) = registry
-        .put(READ_ONLY_KEY, bytes.into(), PutCondition::IfAbsent)
-        .await
-    {
+    let bytes = serde_json::to_vec_pretty(record).unwrap_or_default();
+    if let Err(error) = registry.put(READ_ONLY_KEY, bytes.into(), condition).await {
         // It may have been written without an answer.
         match read_version(registry).await {
-            Ok(Some((found, _))) if found == record => {}
+            Ok(Some((found, _))) if found == *record => {}
             _ => return Err(error.into()),
         }
     }
@@ -118,7 +139,16 @@ mod tests {
     use hardprune_common::run::RunId;
     use hardprune_common::store::filesystem::FilesystemStore;
 
+    use super::super::switch::{Cluster, SwitchTarget};
     use super::*;
+
+    fn by_operator() -> Cluster {
+        Cluster::new(
+            SwitchTarget::OpenshiftOperator,
+            None,
+            (Duration::ZERO, Duration::ZERO),
+        )
+    }
 
     #[tokio::test]
     async fn the_first_switch_is_remembered_until_it_is_undone() {
@@ -126,15 +156,18 @@ mod tests {
         let registry = FilesystemStore::open(folder.path()).unwrap();
         let epoch = Epoch::first(RunId::generate());
         assert_eq!(read(&registry).await.unwrap(), None);
-        write(&registry, &epoch, "command".to_owned(), None)
-            .await
-            .unwrap();
+        let switch = Switch::Cluster(by_operator());
+        write(&registry, &epoch, &switch).await.unwrap();
         let record = read(&registry).await.unwrap().unwrap();
-        assert_eq!((record.by.as_str(), &record.epoch), ("command", &epoch));
-        write(&registry, &epoch, "openshift-operator".to_owned(), None)
-            .await
-            .unwrap_err();
-        assert_eq!(read(&registry).await.unwrap(), Some(record));
+        assert_eq!(
+            (record.by.as_str(), &record.epoch),
+            ("openshift-operator", &epoch)
+        );
+        assert!(!record.image_pruner);
+        write(&registry, &epoch, &switch).await.unwrap_err();
+        assert_eq!(read(&registry).await.unwrap(), Some(record.clone()));
+        add_image_pruner(&registry, record).await.unwrap();
+        assert!(read(&registry).await.unwrap().unwrap().image_pruner);
         remove(&registry).await.unwrap();
         assert_eq!(read(&registry).await.unwrap(), None);
     }

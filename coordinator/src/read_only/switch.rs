@@ -77,16 +77,22 @@ impl Switch {
     ///
     /// Options that cannot be meant.
     pub fn of(args: &SwitchArgs, read_only_command: Option<&str>) -> Result<Option<Self>, RunError> {
+        if args.suspend_image_pruner && args.read_only_via != Some(SwitchTarget::OpenshiftOperator) {
+            return Err(RunError::Usage(
+                "--suspend-image-pruner goes with --read-only-via openshift-operator: the operator's own pruning is put back with \
+                 its configuration"
+                    .to_owned(),
+            ));
+        }
         match (&args.read_only_via, read_only_command, &args.read_write_command) {
             (Some(_), _, Some(_)) => Err(RunError::Usage(
                 "--read-write-command goes with --read-only-command; what --read-only-via switches it switches back itself"
                     .to_owned(),
             )),
-            (Some(target), _, None) => Ok(Some(Self::Cluster(Cluster::new(
-                target.clone(),
-                args.read_only_container.clone(),
-                (args.read_only_timeout, args.rollout_pause),
-            )))),
+            (Some(target), _, None) => {
+                let container = args.read_only_container.clone();
+                Ok(Some(Self::Cluster(cluster(target.clone(), container, args))))
+            }
             (None, Some(read_only), Some(read_write)) => Ok(Some(Self::Commands(Commands {
                 read_only: Some(read_only.to_owned()),
                 read_write: read_write.clone(),
@@ -122,11 +128,16 @@ impl Switch {
         }
         let target = SwitchTarget::parse(&record.by)
             .map_err(|problem| RunError::Usage(format!("{:?}: {problem}", record.by)))?;
-        Ok(Self::Cluster(Cluster::new(
-            target,
-            record.container.clone(),
-            (args.read_only_timeout, args.rollout_pause),
-        )))
+        let mut cluster = cluster(target, record.container.clone(), args);
+        if record.image_pruner {
+            cluster.suspend_image_pruner();
+        }
+        Ok(Self::Cluster(cluster))
+    }
+
+    /// OpenShift's operator.
+    pub fn operator(args: &SwitchArgs) -> Cluster {
+        cluster(SwitchTarget::OpenshiftOperator, None, args)
     }
 
     /// How a record and a report name it.
@@ -150,6 +161,21 @@ impl Switch {
         match self {
             Self::Commands(_) => None,
             Self::Cluster(cluster) => cluster.container().map(str::to_owned),
+        }
+    }
+
+    /// Whether it also suspends the operator's own pruning of images.
+    pub fn suspends_image_pruner(&self) -> bool {
+        match self {
+            Self::Commands(_) => false,
+            Self::Cluster(cluster) => cluster.suspends_image_pruner(),
+        }
+    }
+
+    /// Has it put that back as well, which a run that died has suspended.
+    pub fn suspend_image_pruner(&mut self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.suspend_image_pruner();
         }
     }
 
@@ -180,4 +206,13 @@ impl Switch {
             Self::Cluster(cluster) => cluster.to_read_write(restart.is_some_and(goes_with_it)).await,
         }
     }
+}
+
+fn cluster(target: SwitchTarget, container: Option<String>, args: &SwitchArgs) -> Cluster {
+    let is_operator = target == SwitchTarget::OpenshiftOperator;
+    let mut cluster = Cluster::new(target, container, (args.read_only_timeout, args.rollout_pause));
+    if args.suspend_image_pruner && is_operator {
+        cluster.suspend_image_pruner();
+    }
+    cluster
 }

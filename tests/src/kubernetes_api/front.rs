@@ -127,6 +127,16 @@ fn execute(shared: &Shared, call: &Call, asked: &str, token: Option<&str>) -> Op
         }
     }
     let answer = answer::answer(&mut objects, call);
+    if let Answer::Document(200 | 201, written) = &answer
+        && matches!(call.method.as_str(), "POST" | "PUT" | "PATCH")
+    {
+        let controllers = shared.controllers.lock().unwrap_or_else(PoisonError::into_inner);
+        for made in controllers.0.iter().flat_map(|makes| makes(written)) {
+            objects
+                .put(made)
+                .expect("a controller writes objects of known kinds");
+        }
+    }
     drop(objects);
     shared.announce();
     Some(answer)

@@ -12,7 +12,7 @@ use crate::compose::services;
 use crate::files::{read, texts, variables};
 use crate::pods::{OPTIONS, pods};
 
-type Variables = BTreeMap<String, String>;
+pub type Variables = BTreeMap<String, String>;
 
 fn program(name: &str) -> Result<clap::Command> {
     let mut command = match name {
@@ -41,7 +41,7 @@ fn reads(command: &clap::Command, variable: &str) -> bool {
 
 /// Parses a command line. What stands in variables is appended as the options that read them: no test can set variables
 /// of its own process.
-fn accept(name: &str, arguments: &[String], variables: &Variables) -> Result<()> {
+pub fn accept(name: &str, arguments: &[String], variables: &Variables) -> Result<()> {
     let command = program(name)?;
     let mut line = vec![name.to_owned()];
     line.extend_from_slice(arguments);
@@ -62,7 +62,7 @@ fn accept(name: &str, arguments: &[String], variables: &Variables) -> Result<()>
 }
 
 /// Fails where a variable of ours is read by no program.
-fn ensure_read(variables: &Variables) -> Result<()> {
+pub fn ensure_read(variables: &Variables) -> Result<()> {
     let programs = [program("hardprune")?, program("hardprune-worker")?];
     for name in variables.keys().filter(|name| name.starts_with("HARDPRUNE_")) {
         ensure!(

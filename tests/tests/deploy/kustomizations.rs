@@ -10,7 +10,8 @@ use crate::manifests::objects;
 use crate::pods::{OPTIONS, pods};
 
 fn folders() -> Result<Vec<String>> {
-    let files = below("deploy/kubernetes")?;
+    let mut files = below("deploy/kubernetes")?;
+    files.extend(below("deploy/openshift")?);
     Ok(files
         .iter()
         .filter_map(|file| file.strip_suffix("/kustomization.yaml"))
@@ -82,7 +83,7 @@ fn check(folder: &str) -> Result<()> {
 #[test]
 fn what_is_named_is_there_and_what_is_there_is_named() {
     let folders = folders().unwrap();
-    assert_eq!(folders.len(), 5);
+    assert_eq!(folders.len(), 10);
     for folder in folders {
         let checked = check(&folder);
         assert!(checked.is_ok(), "{folder}: {checked:?}");

@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -65,6 +65,10 @@ fn check(value: &Value) -> Result<()> {
         ("apps/v1", "Deployment") => strictly::<Deployment>(value).map(drop),
         ("batch/v1", "CronJob") => strictly::<CronJob>(value).map(drop),
         ("policy/v1", "PodDisruptionBudget") => strictly::<PodDisruptionBudget>(value).map(drop),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole") => strictly::<ClusterRole>(value).map(drop),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
+            strictly::<ClusterRoleBinding>(value).map(drop)
+        }
         ("rbac.authorization.k8s.io/v1", "Role") => strictly::<Role>(value).map(drop),
         ("rbac.authorization.k8s.io/v1", "RoleBinding") => strictly::<RoleBinding>(value).map(drop),
         ("networking.k8s.io/v1", "NetworkPolicy") => strictly::<NetworkPolicy>(value).map(drop),
@@ -136,8 +140,9 @@ fn pod_monitor(value: &Value) -> Result<()> {
 
 #[test]
 fn every_object_is_of_a_known_type_and_has_only_its_fields() {
-    let objects = objects("deploy/kubernetes").unwrap();
-    assert!(objects.len() > 10);
+    let mut objects = objects("deploy/kubernetes").unwrap();
+    objects.extend(super::manifests::objects("deploy/openshift").unwrap());
+    assert!(objects.len() > 20);
     for object in &objects {
         let checked = check(&object.value);
         assert!(

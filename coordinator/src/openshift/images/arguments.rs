@@ -105,6 +105,10 @@ pub struct PruneArgs {
     /// Lets http and any certificate pass. Better: --certificate-authority.
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = boolean)]
     pub force_insecure: bool,
+    /// With --confirm: suspends the operator's own pruning of images (ImagePruner `cluster`) meanwhile, waits for a job of it that
+    /// runs, and puts back what was there.
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = boolean, env = "HARDPRUNE_SUSPEND_IMAGE_PRUNER")]
+    pub suspend_image_pruner: bool,
     /// Streams, and then images, that are worked on at the same time.
     #[arg(long, value_name = "N", default_value = "5", allow_hyphen_values = true, value_parser = integer, env = "HARDPRUNE_NUM_WORKERS")]
     pub num_workers: i64,

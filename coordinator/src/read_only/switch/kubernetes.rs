@@ -10,22 +10,21 @@ use std::time::Duration;
 use hardprune_common::clock;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::rollout::{self, MustGo, NotSeen, Wait};
 use super::target::{SwitchTarget, WorkloadKind};
 use super::{SwitchError, operator, workload};
 use crate::human::printable;
+use crate::openshift::change_object::{NotChanged, change_object};
 use crate::openshift::cluster::ClusterArgs;
+use crate::openshift::image_pruner::{ImagePruner, ImagePrunerError};
 
 /// On the object that was changed: what was there before.
 pub(super) const ANNOTATION: &str = "hardprune.io/read-only";
-/// Somebody else changes the object at the same time so often before we give in.
-const MOST_CONFLICTS: u32 = 8;
-const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where OpenShift's operator runs the registry.
 const OPERATED: (&str, &str, &str) = ("openshift-image-registry", "image-registry", "registry");
@@ -39,6 +38,8 @@ pub(in crate::read_only) struct Cluster {
     container: Option<String>,
     timeout: Duration,
     pause: Duration,
+    /// Whether the operator's own pruning is suspended meanwhile.
+    suspends_image_pruner: bool,
 }
 
 impl Cluster {
@@ -53,7 +54,18 @@ impl Cluster {
             container,
             timeout,
             pause,
+            suspends_image_pruner: false,
         }
+    }
+
+    /// Has the operator's own pruning of images suspended meanwhile, or put back.
+    pub fn suspend_image_pruner(&mut self) {
+        self.suspends_image_pruner = true;
+    }
+
+    /// Whether that is suspended meanwhile.
+    pub fn suspends_image_pruner(&self) -> bool {
+        self.suspends_image_pruner
     }
 
     /// What is switched.
@@ -69,6 +81,10 @@ impl Cluster {
     /// Switches to read-only mode, and waits until every pod that is left has it.
     pub async fn to_read_only(&self, stop: &CancellationToken) -> Result<(), SwitchError> {
         let client = self.connect().await?;
+        if self.suspends_image_pruner {
+            let suspended = self.image_pruner(&client).suspend(stop).await;
+            suspended.map_err(|error| self.not_suspended(error))?;
+        }
         let (namespace, kind, name) = self.workload();
         let container = match &self.target {
             SwitchTarget::Workload { .. } => {
@@ -135,11 +151,38 @@ impl Cluster {
         info!(target = %self.target, "is switched back; waits for its rollout");
         // Whoever wants to stop wants this to end, too.
         self.wait(
-            (client, namespace, kind, name),
+            (client.clone(), namespace, kind, name),
             &must_go,
             &CancellationToken::new(),
         )
-        .await
+        .await?;
+        if self.suspends_image_pruner {
+            // Only now: before, it would meet a registry that is read-only.
+            self.put_back_image_pruner(&client).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the operator's own pruning go on, where it was suspended.
+    pub async fn to_pruning_again(&self) -> Result<(), SwitchError> {
+        let client = self.connect().await?;
+        self.put_back_image_pruner(&client).await
+    }
+
+    async fn put_back_image_pruner(&self, client: &Client) -> Result<(), SwitchError> {
+        let put_back = self.image_pruner(client).put_back().await;
+        put_back.map_err(|error| self.not_suspended(error))
+    }
+
+    fn image_pruner(&self, client: &Client) -> ImagePruner {
+        ImagePruner::of(client.clone(), (self.timeout, self.pause))
+    }
+
+    fn not_suspended(&self, error: ImagePrunerError) -> SwitchError {
+        match error {
+            ImagePrunerError::Stopped => SwitchError::Stopped,
+            error => self.problem(error.to_string()),
+        }
     }
 
     /// Restarts every pod, and waits until those of before are gone with what they remember.
@@ -235,31 +278,12 @@ impl Cluster {
         asked: &Asked,
         change: impl Fn(&mut DynamicObject) -> Result<bool, String>,
     ) -> Result<DynamicObject, SwitchError> {
-        let parameters = PostParams {
-            field_manager: Some("hardprune".to_owned()),
-            ..PostParams::default()
-        };
-        for conflicts in 1..=MOST_CONFLICTS {
-            let mut object = api
-                .get(name)
-                .await
-                .map_err(|error| self.failed(&error, "get", asked))?;
-            let is_changed = change(&mut object).map_err(|problem| self.problem(problem))?;
-            if !is_changed {
-                return Ok(object);
-            }
-            match api.replace(name, &parameters, &object).await {
-                Ok(object) => return Ok(object),
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    warn!(target = %self.target, conflicts, "somebody else changed it at the same time; reads it again");
-                    tokio::time::sleep(CONFLICT_PAUSE).await;
-                }
-                Err(error) => return Err(self.failed(&error, "update", asked)),
-            }
-        }
-        Err(self.problem(format!(
-            "somebody else changes it all the time ({MOST_CONFLICTS} conflicts); nothing was changed"
-        )))
+        let changed = change_object(api, name, change).await;
+        changed.map_err(|error| match error {
+            NotChanged::Api(error, verb) => self.failed(&error, verb, asked),
+            NotChanged::Unfit(problem) => self.problem(problem),
+            NotChanged::Conflicts => self.problem(NotChanged::conflicts()),
+        })
     }
 
     fn problem(&self, problem: String) -> SwitchError {
@@ -278,8 +302,9 @@ impl Cluster {
                     401 => format!("the cluster does not accept these credentials ({said})"),
                     403 => format!(
                         "permission is missing to {verb} {asked} ({said}). It takes {}; \
-                         deploy/kubernetes/registry-role has a Role",
-                        self.permissions()
+                         {} has the roles",
+                        self.permissions(),
+                        self.roles()
                     ),
                     404 => format!("{asked} is not there ({said})"),
                     code => format!("{verb} {asked} was answered with {code} ({said})"),
@@ -288,6 +313,14 @@ impl Cluster {
             error => format!("{verb} {asked}: {}", crate::with_sources(error)),
         };
         self.problem(problem)
+    }
+
+    /// Where those are written down.
+    fn roles(&self) -> &'static str {
+        match &self.target {
+            SwitchTarget::Workload { .. } => "deploy/kubernetes/registry-role",
+            SwitchTarget::OpenshiftOperator => "deploy/openshift",
+        }
     }
 
     /// All that a switch needs.
