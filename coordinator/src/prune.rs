@@ -64,6 +64,7 @@ pub async fn prune(
     let seconds = |age: Option<Duration>| age.map(|age| age.as_secs());
     let options = RunOptions {
         references: args.references.names(),
+        context: args.references.context(),
         keep_younger_than_seconds: args.keep_younger_than.as_secs(),
         delete_untagged: args.delete_untagged,
         accept_untagged_repositories: args.accept_untagged_repositories,

@@ -65,6 +65,13 @@ impl ReferenceArgs {
         names.dedup();
         names
     }
+
+    /// The context of the kubeconfig, where one was given for a cluster that is asked.
+    #[must_use]
+    pub fn context(&self) -> Option<String> {
+        let asks = self.references.contains(&SourceName::Openshift);
+        self.cluster.context.clone().filter(|_| asks)
+    }
 }
 
 /// What a source is asked.

@@ -49,6 +49,9 @@ pub struct RunOptions {
     /// Where references come from.
     #[serde(default = "storage_alone", skip_serializing_if = "is_storage_alone")]
     pub references: Vec<SourceName>,
+    /// The context of the kubeconfig that named the cluster, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub context: Option<String>,
     /// What is younger stays.
     pub keep_younger_than_seconds: u64,
     /// Whether revisions that no tag needs are dead.
@@ -97,6 +100,7 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self {
             references: storage_alone(),
+            context: None,
             empty_repositories_older_than_seconds: None,
             purge_tag_history_older_than_seconds: None,
             keep_younger_than_seconds: 24 * 60 * 60,

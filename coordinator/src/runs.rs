@@ -1,5 +1,6 @@
 //! `runs`: earlier runs, from the state store; and those that go on, over NATS.
 
+mod ask_cluster;
 pub(crate) mod clear_cache;
 pub(crate) mod explain;
 pub(crate) mod export;

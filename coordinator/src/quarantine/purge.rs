@@ -106,6 +106,7 @@ async fn start(args: &PurgeArgs, run: Option<RunId>, resumes: bool) -> Result<Ex
         options: RunOptions {
             keep_younger_than_seconds: args.keep_younger_than.as_secs(),
             references: args.references.names(),
+            context: args.references.context(),
             purges: run,
             ..RunOptions::default()
         },

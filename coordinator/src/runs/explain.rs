@@ -19,7 +19,10 @@ use crate::cli::RunsPlace;
 use crate::error::RunError;
 use crate::exit_status::ExitStatus;
 use crate::open_stores::storage_of;
-use crate::run_record::{EpochRecord, Mode, RunRecord};
+use crate::openshift::cluster::ClusterArgs;
+use crate::reference_source::SourceName;
+use crate::run_record::{EpochRecord, Mode, RunOptions, RunRecord};
+use crate::runs::ask_cluster::{ClusterSays, ask_cluster};
 use crate::runs::places::{find_run, named, optional};
 use crate::runs::scan_registry::{Namer, Scan, look_at_blob, scan_registry};
 use crate::runs::show::saved_report;
@@ -38,6 +41,9 @@ pub struct RunsExplainArgs {
     /// Names so many manifests that need it, at most.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub namers: usize,
+    /// The cluster, of a run that asked one. Default: that of the run's own context.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// What is asked.
@@ -46,6 +52,8 @@ struct Question<'q> {
     record: &'q RunRecord,
     digest: Digest,
     namers: usize,
+    /// The cluster, where the run asked one.
+    cluster: Option<ClusterArgs>,
 }
 
 /// A removal, and its place: of which part, and there.
@@ -62,6 +70,7 @@ pub(super) async fn explain(args: &RunsExplainArgs) -> Result<ExitStatus, RunErr
         record: &record,
         digest: args.digest,
         namers: args.namers.max(1),
+        cluster: cluster_of(&record.options, &args.cluster),
     };
     let mut answer = vec![format!(
         "{} in run {} on {}",
@@ -83,6 +92,15 @@ pub(super) async fn explain(args: &RunsExplainArgs) -> Result<ExitStatus, RunErr
         .collect();
     print(&text)?;
     Ok(ExitStatus::Done)
+}
+
+/// The cluster of a run: as it is named now, else as it was then.
+fn cluster_of(options: &RunOptions, args: &ClusterArgs) -> Option<ClusterArgs> {
+    let asked = options.references.contains(&SourceName::Openshift);
+    asked.then(|| ClusterArgs {
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone().or_else(|| options.context.clone()),
+    })
 }
 
 impl Question<'_> {
@@ -222,17 +240,31 @@ impl Question<'_> {
             .read_json(&format!("{}mark.json", epoch_folder(&self.epoch_of(latest))))
             .await?;
         if let Some(line) = self.by_segments(&mark).await? {
-            return Ok(vec![line]);
+            let mut lines = vec![line];
+            lines.extend(
+                self.cluster_says(&[])
+                    .await
+                    .into_iter()
+                    .flat_map(|says| says.lines),
+            );
+            return Ok(lines);
         }
         let opened = named(storage_of(&self.record.registry)).and_then(|named| named.open());
         let registry = match opened {
             Ok(registry) if registry.identity() == self.record.registry => registry,
             _ => {
-                return Ok(vec![format!(
+                let mut lines = vec![format!(
                     "kept: it was not there, or referenced, or younger than {}; {} cannot be reached from here, so it is not \
                      known which",
                     mark.cutoff, self.record.registry
-                )]);
+                )];
+                lines.extend(
+                    self.cluster_says(&[])
+                        .await
+                        .into_iter()
+                        .flat_map(|says| says.lines),
+                );
+                return Ok(lines);
             }
         };
         self.by_the_registry(&*registry, &mark).await
@@ -290,9 +322,21 @@ impl Question<'_> {
                     .to_owned(),
             ]);
         };
-        let scan = scan_registry(registry, &self.digest, self.namers).await?;
-        let mut lines = vec![self.reason(&scan, blob.last_modified, mark).await?];
-        lines.extend(scan.namers.iter().map(|namer| match namer {
+        let mut scan = scan_registry(registry, &self.digest, self.namers).await?;
+        let cluster = self.cluster_says(&scan.namers).await;
+        let is_needed = cluster.as_ref().and_then(|says| says.is_needed);
+        let namers = scan.namers.clone();
+        if is_needed == Some(false) && self.record.options.references == [SourceName::Openshift] {
+            // Manifests of the storage count for what the cluster has alone.
+            scan.namers.clear();
+        }
+        let reason = match is_needed {
+            Some(true) => "kept: referenced".to_owned(),
+            _ => self.reason(&scan, blob.last_modified, mark).await?,
+        };
+        let mut lines = vec![reason];
+        lines.extend(cluster.into_iter().flat_map(|says| says.lines));
+        lines.extend(namers.iter().map(|namer| match namer {
             Namer::Manifest { repository, manifest } => {
                 format!("  {repository}: the manifest {manifest} names it")
             }
@@ -307,10 +351,27 @@ impl Question<'_> {
                 self.namers
             ));
         }
-        lines.push(
-            "this is what the registry says now; when the run looked it may have been otherwise".to_owned(),
-        );
+        let who = match self.cluster {
+            None => "the registry says",
+            Some(_) => "the registry and the cluster say",
+        };
+        lines.push(format!(
+            "this is what {who} now; when the run looked it may have been otherwise"
+        ));
         Ok(lines)
+    }
+
+    /// What the cluster says now, where the run asked one.
+    async fn cluster_says(&self, namers: &[Namer]) -> Option<ClusterSays> {
+        let manifests = namers.iter().filter_map(|namer| match namer {
+            Namer::Manifest { manifest, .. } | Namer::Signature { manifest, .. } => {
+                Some(manifest.to_string())
+            }
+            Namer::Revision { .. } => None,
+        });
+        let manifests = manifests.collect();
+        let args = self.cluster.as_ref()?;
+        Some(ask_cluster(args, &self.digest, &manifests, self.namers).await)
     }
 
     async fn reason(

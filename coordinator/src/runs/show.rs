@@ -39,6 +39,7 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
     // Destructured, so that a new option cannot be forgotten.
     let RunOptions {
         references,
+        context,
         keep_younger_than_seconds,
         delete_untagged,
         accept_untagged_repositories,
@@ -64,6 +65,9 @@ fn delete_command(record: &RunRecord, state: Option<&str>) -> String {
     if *references != [SourceName::Storage] {
         let names: Vec<String> = references.iter().map(ToString::to_string).collect();
         command += &format!(" --references {}", names.join(","));
+        if let Some(context) = context {
+            command += &format!(" --context {}", quoted(context));
+        }
     }
     command += &format!(" --keep-younger-than {keep_younger_than_seconds}s");
     for (seconds, option) in [

@@ -319,3 +319,60 @@ fn what_the_cluster_comes_to_use_meanwhile_is_not_deleted() {
         }
     }
 }
+
+/// `runs explain` of a run that asked the cluster says which image keeps a digest, and where it is tagged.
+#[test]
+fn what_the_cluster_keeps_is_explained_by_it() -> Result<()> {
+    let case = Case::load("history")?;
+    let scene = HardScene::of(&case, On::Folder)?;
+    scene.report("delete", &[])?;
+    let run = scene.scene.run_id()?;
+    let name = scene.scene.store_names().remove(0);
+    let explain = |digest: &str| -> Result<String> {
+        let finished = scene
+            .scene
+            .program
+            .run(&["runs", "explain", &run, digest, "--registry", &name])?;
+        assert_eq!(finished.status, 0, "{finished:?}");
+        Ok(finished.stdout)
+    };
+    let image = objects(&case)
+        .into_iter()
+        .find(|object| object["kind"] == "Image")
+        .unwrap_or_default();
+    let of_image = image["metadata"]["name"].as_str().unwrap_or_default();
+    let layer = image["dockerImageLayers"][0]["name"].as_str().unwrap_or_default();
+    let config = image["dockerImageMetadata"]["Id"].as_str().unwrap_or_default();
+    for (digest, why) in [
+        (of_image, "it is this image's manifest"),
+        (layer, "it is a layer of it"),
+        (config, "it is its config"),
+    ] {
+        let told = explain(digest)?;
+        let line = format!("  image {of_image}: {why}; tagged ns/is:latest at position ");
+        assert!(
+            told.contains("\nkept: referenced\nimages of the cluster ") && told.contains(&line),
+            "{told}"
+        );
+        // What the storage says stands beside.
+        assert!(told.contains("\n  ns/is: "), "{told}");
+    }
+    // An image that is gone since.
+    scene.api.remove(&format!("Image/{of_image}"));
+    let told = explain(of_image)?;
+    assert!(
+        told.contains("\nno image of the cluster ") && !told.contains("kept: referenced"),
+        "{told}"
+    );
+    scene.api.fault(Fault::on(
+        "GET",
+        "/images",
+        Effect::Status(403, "you may not".to_owned()),
+    ));
+    let told = explain(of_image)?;
+    assert!(
+        told.contains("cannot be asked now") && told.contains("you may not"),
+        "{told}"
+    );
+    Ok(())
+}
