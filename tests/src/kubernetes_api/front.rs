@@ -83,7 +83,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<
         .push(request);
     let body = match answer {
         None => return Err(io::Error::other("the connection is closed")),
-        Some(Answer::Document(_, document)) => Full::from(document.to_string())
+        Some(Answer::Document(_, document)) => Full::from(serde_json::to_vec(&document).unwrap_or_default())
             .map_err(|never| match never {})
             .boxed_unsync(),
         Some(Answer::Watch(target, since)) => watch(shared, target, since),

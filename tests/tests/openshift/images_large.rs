@@ -21,9 +21,9 @@ fn digest(kind: u8, number: usize) -> String {
 fn image(number: usize) -> Value {
     let layers =
         (0..LAYERS).map(|layer| json!({"name": digest(1, number / 3 * LAYERS + layer), "size": 1 << 20}));
-    // As images are: a history, labels, an environment.
-    let history: Vec<_> = (0..40)
-        .map(|step| json!({"created_by": format!("RUN step {step} of {number} && {}", "x".repeat(120))}))
+    // As many bytes as images have with their history, labels and environment, in a few texts: the server of the tests is slow.
+    let history: Vec<_> = (0..4)
+        .map(|step| json!({"created_by": format!("RUN step {step} of {number} && {}", "x".repeat(1_500))}))
         .collect();
     json!({
         "apiVersion": "image.openshift.io/v1", "kind": "Image",
@@ -52,8 +52,8 @@ fn stream(number: usize) -> Value {
 
 fn pod(number: usize) -> Value {
     let used = number % IMAGES;
-    let environment: Vec<_> = (0..10)
-        .map(|name| json!({"name": format!("NAME{name}"), "value": "y".repeat(40)}))
+    let environment: Vec<_> = (0..2)
+        .map(|name| json!({"name": format!("NAME{name}"), "value": "y".repeat(300)}))
         .collect();
     json!({
         "apiVersion": "v1", "kind": "Pod",
