@@ -143,10 +143,11 @@ impl Shard {
     /// The shard that it is, or lies in, where fewer digits tell it.
     #[must_use]
     pub fn within(&self, digits: ShardDigits) -> Self {
-        let digits = digits.0.min(self.hex.len());
+        let digits = digits.min(self.digits);
         Self {
             algorithm: self.algorithm,
-            hex: self.hex[..digits].to_owned(),
+            leading: self.leading >> (4 * (self.digits.0 - digits.0)),
+            digits,
         }
     }
 

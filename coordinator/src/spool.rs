@@ -167,7 +167,7 @@ impl Spool {
 
 /// Decodes records, of which few bytes are in memory at once.
 fn decode_all<R: Record>(mut from: impl Read, mut take: impl FnMut(R)) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(READ);
+    let mut bytes = Vec::new();
     loop {
         let is_end = from.by_ref().take(READ as u64).read_to_end(&mut bytes)? == 0;
         let mut rest = bytes.as_slice();
