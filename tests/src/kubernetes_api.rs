@@ -68,9 +68,12 @@ struct Shared {
     newest: watch::Sender<u64>,
 }
 
+/// What a controller writes when an object was written.
+type Controller = Box<dyn Fn(&Value) -> Vec<Value> + Send>;
+
 /// What a cluster's controllers make of objects that are written.
 #[derive(Default)]
-struct Controllers(Vec<Box<dyn Fn(&Value) -> Vec<Value> + Send>>);
+struct Controllers(Vec<Controller>);
 
 impl std::fmt::Debug for Controllers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
