@@ -1,17 +1,21 @@
 //! Files of removals: the parts of a plan. Each is of bounded size, so that who reads one has no more in memory (R9).
 
-use crate::removal::Removal;
-use crate::state::{FileRef, StateError, StateStore};
+use std::mem;
 
-/// Removals that one file holds.
-const FILE_REMOVALS: usize = 10_000;
+use crate::removal::Removal;
+use crate::state::{FileRef, StateError, StateStore, push_line};
+
+/// Removals that one file holds: whole batches of what stores delete at once.
+const FILE_REMOVALS: u64 = 5_000;
 
 /// Writes removals to files, in their order.
 #[derive(Debug)]
 pub struct RemovalWriter {
     state: StateStore,
     key_prefix: String,
-    removals: Vec<Removal>,
+    /// As they stand in the file.
+    lines: Vec<u8>,
+    removals: u64,
     files: Vec<FileRef>,
 }
 
@@ -22,7 +26,8 @@ impl RemovalWriter {
         Self {
             state,
             key_prefix,
-            removals: Vec::new(),
+            lines: Vec::new(),
+            removals: 0,
             files: Vec::new(),
         }
     }
@@ -33,8 +38,9 @@ impl RemovalWriter {
     ///
     /// The state store's.
     pub async fn push(&mut self, removal: Removal) -> Result<(), StateError> {
-        self.removals.push(removal);
-        if self.removals.len() < FILE_REMOVALS {
+        push_line(&mut self.lines, &self.key_prefix, &removal)?;
+        self.removals += 1;
+        if self.removals < FILE_REMOVALS {
             return Ok(());
         }
         self.end_file().await
@@ -46,7 +52,7 @@ impl RemovalWriter {
     ///
     /// The state store's.
     pub async fn finish(mut self) -> Result<Vec<FileRef>, StateError> {
-        if !self.removals.is_empty() {
+        if self.removals > 0 {
             self.end_file().await?;
         }
         Ok(self.files)
@@ -54,9 +60,9 @@ impl RemovalWriter {
 
     async fn end_file(&mut self) -> Result<(), StateError> {
         let key = format!("{}-{}.jsonl", self.key_prefix, self.files.len());
+        let (lines, removals) = (mem::take(&mut self.lines), mem::take(&mut self.removals));
         self.files
-            .push(self.state.write_lines(&key, &self.removals).await?);
-        self.removals.clear();
+            .push(self.state.write(&key, lines.into(), removals).await?);
         Ok(())
     }
 }

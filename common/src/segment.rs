@@ -256,14 +256,44 @@ pub fn encode_segment<'r, R: Record + 'r>(records: impl Iterator<Item = &'r R>) 
 /// A file that cannot be read or is not what `file` says.
 pub async fn read_segment<R: Record>(state: &StateStore, file: &FileRef) -> Result<Vec<R>, StateError> {
     let bytes = state.read(file).await?;
-    decode_segment(&bytes, file.items).ok_or_else(|| StateError::Format {
+    decode_segment(&bytes, file.items).ok_or_else(|| no_segment::<R>(file))
+}
+
+/// Hands on the records of a segment, one after another, checked as [`read_segment`] does. `bytes` are those of the file, checked against
+/// its hash; what is handed on before an error is part of a segment that is none.
+///
+/// # Errors
+///
+/// Bytes that are not what `file` says, and those of `take`.
+pub fn for_each_record<R: Record, E: From<StateError>>(
+    bytes: &[u8],
+    file: &FileRef,
+    mut take: impl FnMut(&R) -> Result<(), E>,
+) -> Result<(), E> {
+    let bad = || E::from(no_segment::<R>(file));
+    let mut rest = bytes.strip_prefix(&R::MAGIC).ok_or_else(bad)?;
+    let (mut last, mut items) = (None, 0);
+    while !rest.is_empty() {
+        let record = R::decode(&mut rest).ok_or_else(bad)?;
+        if last.is_some_and(|last| last >= record) {
+            return Err(bad());
+        }
+        take(&record)?;
+        items += 1;
+        last = Some(record);
+    }
+    if items == file.items { Ok(()) } else { Err(bad()) }
+}
+
+fn no_segment<R: Record>(file: &FileRef) -> StateError {
+    StateError::Format {
         key: file.key.clone(),
         problem: format!(
             "it is no segment of {} {} in ascending order",
             file.items,
             R::EXTENSION
         ),
-    })
+    }
 }
 
 fn decode_segment<R: Record>(bytes: &[u8], items: u64) -> Option<Vec<R>> {
@@ -358,12 +388,28 @@ mod tests {
             Digest::of(Algorithm::Sha256, b"1"),
             Digest::of(Algorithm::Sha256, b"2"),
         ];
+        let file = |items| FileRef {
+            key: "hardprune/test".to_owned(),
+            sha256: digests[0],
+            size: 0,
+            items,
+        };
         let mut sorted = digests.to_vec();
         sorted.sort();
+        let bytes = encode_segment(sorted.iter());
+        let mut found = Vec::new();
+        let mut take = |digest: &Digest| {
+            found.push(*digest);
+            Ok::<_, StateError>(())
+        };
+        for_each_record(&bytes, &file(2), &mut take).unwrap();
+        assert!(for_each_record(&bytes, &file(3), &mut take).is_err());
+        assert_eq!(found[..2], sorted);
         for order in [[sorted[1], sorted[0]], [sorted[0], sorted[0]]] {
             let mut bytes = Digest::MAGIC.to_vec();
             order.iter().for_each(|digest| digest.encode(&mut bytes));
             assert_eq!(decode_segment::<Digest>(&bytes, 2), None);
+            assert!(for_each_record(&bytes, &file(2), |_: &Digest| Ok::<_, StateError>(())).is_err());
         }
     }
 }

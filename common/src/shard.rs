@@ -15,13 +15,53 @@ const FEW_BLOBS: u64 = 160_000;
 
 /// One digest-prefix range of the blob space.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "ShardText", into = "ShardText")]
 pub struct Shard {
+    algorithm: Algorithm,
+    /// Those that the digests of its blobs begin with, as a number.
+    leading: usize,
+    digits: ShardDigits,
+}
+
+/// A shard in JSON.
+#[derive(Serialize, Deserialize)]
+struct ShardText {
     algorithm: Algorithm,
     hex: String,
 }
 
+/// What can be no shard's hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} are no hex digits of a shard")]
+struct BadShard(String);
+
+impl TryFrom<ShardText> for Shard {
+    type Error = BadShard;
+
+    fn try_from(ShardText { algorithm, hex }: ShardText) -> Result<Self, BadShard> {
+        let digits = ShardDigits::try_from(hex.len()).ok();
+        let leading = usize::from_str_radix(&hex, 16).ok();
+        let shard = digits.zip(leading).map(|(digits, leading)| Self {
+            algorithm,
+            leading,
+            digits,
+        });
+        // Read as a number, `+a` and `AB` are hex digits, too.
+        shard.filter(|shard| shard.hex() == hex).ok_or(BadShard(hex))
+    }
+}
+
+impl From<Shard> for ShardText {
+    fn from(shard: Shard) -> Self {
+        Self {
+            algorithm: shard.algorithm,
+            hex: shard.hex(),
+        }
+    }
+}
+
 /// How many hex digits tell a digest's shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "usize", into = "usize")]
 pub struct ShardDigits(usize);
 
@@ -87,7 +127,8 @@ impl ShardDigits {
     pub fn shard_at(self, algorithm: Algorithm, index: usize) -> Shard {
         Shard {
             algorithm,
-            hex: format!("{index:0width$x}", width = self.0),
+            leading: index,
+            digits: self,
         }
     }
 }
@@ -102,17 +143,19 @@ impl Shard {
     /// The shard that it is, or lies in, where fewer digits tell it.
     #[must_use]
     pub fn within(&self, digits: ShardDigits) -> Self {
-        let digits = digits.0.min(self.hex.len());
+        let digits = digits.min(self.digits);
         Self {
             algorithm: self.algorithm,
-            hex: self.hex[..digits].to_owned(),
+            leading: self.leading >> (4 * (self.digits.0 - digits.0)),
+            digits,
         }
     }
 
     /// The plain string that the keys of all its blobs begin with.
     #[must_use]
     pub fn key_prefix(&self) -> String {
-        let (algorithm, hex) = (self.algorithm.name(), self.hex.as_str());
+        let hex = self.hex();
+        let (algorithm, hex) = (self.algorithm.name(), hex.as_str());
         match hex.split_at_checked(2) {
             // The layout has a folder for the first two digits; keys repeat them in the blob's own.
             Some((folder, "")) => format!("{BLOBS}{algorithm}/{folder}/"),
@@ -124,26 +167,17 @@ impl Shard {
     /// Whether a digest belongs to it.
     #[must_use]
     pub fn contains(&self, digest: &Digest) -> bool {
-        let digit = |place: usize| {
-            let byte = digest.hash()[place / 2];
-            b"0123456789abcdef"[usize::from(if place.is_multiple_of(2) {
-                byte >> 4
-            } else {
-                byte & 15
-            })]
-        };
-        digest.algorithm() == self.algorithm
-            && self
-                .hex
-                .bytes()
-                .enumerate()
-                .all(|(place, wanted)| digit(place) == wanted)
+        digest.algorithm() == self.algorithm && self.digits.index_of(digest) == self.leading
+    }
+
+    fn hex(&self) -> String {
+        format!("{:0width$x}", self.leading, width = self.digits.0)
     }
 }
 
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.algorithm.name(), self.hex)
+        write!(f, "{}-{}", self.algorithm.name(), self.hex())
     }
 }
 
@@ -162,6 +196,18 @@ mod tests {
         assert_eq!(usize::from(ShardDigits::for_blobs(25_600_000)), 2);
         assert_eq!(usize::from(ShardDigits::for_blobs(25_600_001)), 3);
         assert_eq!(usize::from(ShardDigits::for_blobs(u64::MAX)), 5);
+    }
+
+    #[test]
+    fn in_json_a_shard_has_its_digits() {
+        let shard = ShardDigits(3).shard_at(Algorithm::Sha256, 10);
+        let json = r#"{"algorithm":"sha256","hex":"00a"}"#;
+        assert_eq!(serde_json::to_string(&shard).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Shard>(json).unwrap(), shard);
+        for hex in ["", "+a", "AB", "0g", "000000"] {
+            let json = format!(r#"{{"algorithm":"sha256","hex":"{hex}"}}"#);
+            assert!(serde_json::from_str::<Shard>(&json).is_err(), "{hex}");
+        }
     }
 
     proptest! {

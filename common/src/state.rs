@@ -215,11 +215,7 @@ impl StateStore {
     ) -> Result<FileRef, StateError> {
         let mut bytes = Vec::new();
         for value in values {
-            serde_json::to_writer(&mut bytes, value).map_err(|error| StateError::Format {
-                key: key.to_owned(),
-                problem: error.to_string(),
-            })?;
-            bytes.push(b'\n');
+            push_line(&mut bytes, key, value)?;
         }
         self.write(key, bytes.into(), values.len() as u64).await
     }
@@ -310,6 +306,16 @@ fn json_of<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, StateError> {
         key: key.to_owned(),
         problem: error.to_string(),
     })
+}
+
+/// Appends a value as a JSON line of the file with this key.
+pub(crate) fn push_line<T: Serialize>(to: &mut Vec<u8>, key: &str, value: &T) -> Result<(), StateError> {
+    serde_json::to_writer(&mut *to, value).map_err(|error| StateError::Format {
+        key: key.to_owned(),
+        problem: error.to_string(),
+    })?;
+    to.push(b'\n');
+    Ok(())
 }
 
 fn parse_json<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StateError> {

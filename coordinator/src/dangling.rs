@@ -13,19 +13,20 @@ use hardprune_common::segment::LayerLink;
 use hardprune_common::shard::{Shard, ShardDigits};
 use hardprune_common::state::{FileRef, StateError, StateStore};
 
-/// The layer links that no reference answers: exactly, for both are at hand.
-pub(crate) fn dangling_links(referenced: &[Digest], links: Vec<LayerLink>) -> Vec<Removal> {
-    links
-        .into_iter()
-        .filter(|link| link.deletable && referenced.binary_search(&link.digest).is_err())
-        .map(|link| Removal {
-            kind: RemovalKind::LayerLink,
-            key: repository_key(&link.repository, &RepositoryEntry::LayerLink(link.digest)),
-            size: 0,
-            last_modified: Some(link.last_modified),
-            reason: RemovalReason::Dangling,
-        })
-        .collect()
+/// Whether a layer link may go because no reference answers it: exactly, for all of its shard, ascending, are at hand.
+pub(crate) fn dangles(referenced: &[Digest], link: &LayerLink) -> bool {
+    link.deletable && referenced.binary_search(&link.digest).is_err()
+}
+
+/// The removal of a dangling layer link.
+pub(crate) fn removal_of(link: &LayerLink) -> Removal {
+    Removal {
+        kind: RemovalKind::LayerLink,
+        key: repository_key(&link.repository, &RepositoryEntry::LayerLink(link.digest)),
+        size: 0,
+        last_modified: Some(link.last_modified),
+        reason: RemovalReason::Dangling,
+    }
 }
 
 /// The dangling links of a reviewed plan, one shard after another: they stand in the order of the shards.
@@ -87,21 +88,12 @@ mod tests {
             last_modified: Timestamp::UNIX_EPOCH,
         };
         let referenced = [digest("kept")];
-        let dangling = dangling_links(
-            &referenced,
-            vec![
-                link("kept", true),
-                link("gone", true),
-                link("behind a link", false),
-            ],
-        );
-        let expected = repository_key("a", &RepositoryEntry::LayerLink(digest("gone")));
+        assert!(!dangles(&referenced, &link("kept", true)));
+        assert!(!dangles(&referenced, &link("behind a link", false)));
+        assert!(dangles(&referenced, &link("gone", true)));
         assert_eq!(
-            dangling
-                .iter()
-                .map(|removal| removal.key.as_str())
-                .collect::<Vec<_>>(),
-            [expected]
+            removal_of(&link("gone", true)).key,
+            repository_key("a", &RepositoryEntry::LayerLink(digest("gone")))
         );
     }
 }

@@ -49,6 +49,7 @@ mod runs;
 pub mod seal;
 mod serve_metrics;
 pub mod settle;
+mod shard_files;
 mod silence;
 pub mod spool;
 pub mod start_run;

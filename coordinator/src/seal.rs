@@ -14,21 +14,20 @@ use hardprune_common::mark_cache::SeenManifest;
 use hardprune_common::removal::Removal;
 use hardprune_common::removal_files::RemovalWriter;
 use hardprune_common::run::Epoch;
-use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark, ShardFilter};
-use hardprune_common::segment::{LayerLink, Record, SegmentWriter, encode_segment, read_segment};
+use hardprune_common::seal::{MarkDocument, MarkedRange, PlanDocument, SealError, SealedMark};
+use hardprune_common::segment::{LayerLink, Record, SegmentWriter, for_each_record};
 use hardprune_common::shard::{Shard, ShardDigits};
 use hardprune_common::state::{FileRef, StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
 use jiff::Timestamp;
 
-use crate::dangling::{ReviewedLinks, dangling_links};
+use crate::dangling::{ReviewedLinks, dangles, removal_of};
 use crate::quarantine::sort_copies::SortCopies;
+use crate::shard_files::{ShardFiles, ShardFilesWriter, encode_some};
 use crate::spool::{Spool, SpoolError};
 
 /// Segments fetched at once.
 const SEGMENTS_AT_ONCE: usize = 8;
-/// Filters written at once.
-const FILTERS_AT_ONCE: usize = 32;
 
 /// Why a mark could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -194,45 +193,51 @@ pub async fn seal(
         .unwrap_or_else(|| ShardDigits::for_blobs(at_most));
 
     let mut references = Spool::new(options.spool_dir)?;
-    spool_segments(state, reference_files, |digest: Digest| {
-        references.push(&digits.shard_of(&digest), &digest)
+    spool_segments(state, reference_files, |digest: &Digest| {
+        references.push(&digits.shard_of(digest), digest)
     })
     .await?;
+    references.rest()?;
     let mut may_be_absent = Spool::new(options.spool_dir)?;
     let absent_files = [
         of_ranges(|range| &range.findings.may_be_absent),
         sources_may_be_absent.clone(),
     ]
     .concat();
-    spool_segments(state, absent_files, |digest: Digest| {
-        may_be_absent.push(&digits.shard_of(&digest), &digest)
+    spool_segments(state, absent_files, |digest: &Digest| {
+        may_be_absent.push(&digits.shard_of(digest), digest)
     })
     .await?;
+    may_be_absent.rest()?;
     let frozen = frozen_repositories(state, &ranges).await?;
     let mut links = Spool::new(options.spool_dir)?;
     spool_segments(
         state,
         of_ranges(|range| &range.findings.layer_links),
-        |link: LayerLink| {
+        |link: &LayerLink| {
             let shard = digits.shard_of(&link.digest);
             // R8: every blob that a manifest names has a layer link in its repository.
             if frozen.contains(&link.repository) {
                 may_be_absent.push(&shard, &link.digest)?;
                 references.push(&shard, &link.digest)
             } else {
-                links.push(&shard, &link)
+                links.push(&shard, link)
             }
         },
     )
     .await?;
+    for filled in [&mut links, &mut references, &mut may_be_absent] {
+        filled.rest()?;
+    }
 
     let mut manifests = Spool::new(options.spool_dir)?;
     spool_segments(
         state,
         of_ranges(|range| &range.findings.manifests_seen),
-        |manifest: SeenManifest| manifests.push(&digits.shard_of(&manifest.digest), &manifest),
+        |manifest: &SeenManifest| manifests.push(&digits.shard_of(&manifest.digest), manifest),
     )
     .await?;
+    manifests.rest()?;
     if let Some(copies) = &mut options.copies {
         copies.gather(registry, digits).await?;
     }
@@ -246,8 +251,7 @@ pub async fn seal(
     }
 
     let (mut distinct, mut absent, mut remembered) = (0, 0, 0);
-    let mut prepared = Vec::new();
-    let mut writes = Vec::new();
+    let mut files = ShardFilesWriter::new(state, &folder);
     // Of all shards together: most have a handful, and each file is a request when they go.
     let mut dangling = RemovalWriter::new(state.clone(), format!("{folder}unlink/dangling"));
     let mut doubted: SegmentWriter<Digest> =
@@ -260,13 +264,15 @@ pub async fn seal(
         // Whatever a worker says: only of references, so that what must be present is what remains of them.
         may_be_absent.retain(|digest| referenced.binary_search(digest).is_ok());
         absent += may_be_absent.len() as u64;
-        let mut links = dangling_links(&referenced, links.take(&shard)?);
-        if let Some(reviewed) = &mut reviewed {
-            let named = reviewed.take(&shard, digits).await?;
-            links.retain(|link| named.contains(&link.key));
-        }
-        for link in links {
-            dangling.push(link).await?;
+        let named = match &mut reviewed {
+            Some(reviewed) => Some(reviewed.take(&shard, digits).await?),
+            None => None,
+        };
+        for link in links.take_where(&shard, |link| dangles(&referenced, link))? {
+            let removal = removal_of(&link);
+            if named.as_ref().is_none_or(|named| named.contains(&removal.key)) {
+                dangling.push(removal).await?;
+            }
         }
         if let Some(copies) = &mut options.copies {
             copies.sort(&shard, &referenced).await?;
@@ -289,20 +295,19 @@ pub async fn seal(
             false_positive_rate: options.false_positive_rate,
             seed: options.seed,
         };
-        let filter = build_filter(&header, referenced.into_iter())?;
-        writes.push(write_filter(
-            state,
-            &folder,
-            header,
-            filter,
-            (may_be_absent, manifests),
-        ));
-        if writes.len() == FILTERS_AT_ONCE {
-            prepared.extend(write_all(std::mem::take(&mut writes)).await?);
-        }
+        files
+            .push(
+                header.clone(),
+                ShardFiles {
+                    filter: build_filter(&header, referenced.into_iter())?,
+                    may_be_absent: encode_some(&may_be_absent),
+                    manifests: encode_some(&manifests),
+                },
+            )
+            .await?;
     }
-    prepared.extend(write_all(writes).await?);
-    prepared.sort_by(|a: &ShardFilter, b| a.shard.cmp(&b.shard));
+    let mut filters = files.finish().await?;
+    filters.sort_by(|a, b| a.shard.cmp(&b.shard));
 
     let (stray_folders, stray_keys) = space.stray(&listed);
     let document = MarkDocument {
@@ -319,7 +324,7 @@ pub async fn seal(
         shard_digits: digits,
         false_positive_rate: options.false_positive_rate,
         seed: options.seed,
-        filters: prepared,
+        filters,
         unlink: gather_removals(state, &folder, &ranges).await?,
         dangling: dangling.finish().await?,
         stray_folders,
@@ -332,15 +337,13 @@ pub async fn seal(
 async fn spool_segments<R: Record>(
     state: &StateStore,
     files: Vec<FileRef>,
-    mut push: impl FnMut(R) -> Result<(), SpoolError>,
+    mut push: impl FnMut(&R) -> Result<(), SpoolError>,
 ) -> Result<(), SealingError> {
     let mut segments = stream::iter(files)
-        .map(|file| async move { read_segment::<R>(state, &file).await })
+        .map(|file| async move { Ok::<_, StateError>((state.read(&file).await?, file)) })
         .buffer_unordered(SEGMENTS_AT_ONCE);
-    while let Some(records) = segments.try_next().await? {
-        for record in records {
-            push(record)?;
-        }
+    while let Some((bytes, file)) = segments.try_next().await? {
+        for_each_record(&bytes, &file, |record| Ok::<_, SealingError>(push(record)?))?;
     }
     Ok(())
 }
@@ -379,49 +382,11 @@ async fn frozen_repositories(
     Ok(names)
 }
 
-async fn write_filter(
-    state: &StateStore,
-    folder: &str,
-    header: FilterHeader,
-    filter: Vec<u8>,
-    (may_be_absent, manifests): (Vec<Digest>, Vec<SeenManifest>),
-) -> Result<ShardFilter, StateError> {
-    let key = format!("{folder}filters/{}", header.shard);
-    let filter = state.write(&key, filter.into(), header.items).await?;
-    Ok(ShardFilter {
-        may_be_absent: write_segment(state, format!("{key}.may-be-absent"), &may_be_absent).await?,
-        manifests: write_segment(state, format!("{key}.manifests"), &manifests).await?,
-        shard: header.shard,
-        filter,
-    })
-}
-
-async fn write_segment<R: Record + Sync>(
-    state: &StateStore,
-    key: String,
-    records: &[R],
-) -> Result<Option<FileRef>, StateError> {
-    if records.is_empty() {
-        return Ok(None);
-    }
-    let bytes = encode_segment(records.iter());
-    Ok(Some(state.write(&key, bytes.into(), records.len() as u64).await?))
-}
-
 /// The manifests that were not read, each once.
 fn remembered_digests(manifests: &[SeenManifest]) -> impl Iterator<Item = Digest> {
     let same = manifests.chunk_by(|a, b| a.digest == b.digest);
     same.filter(|same| same.iter().any(|manifest| manifest.cached))
         .map(|same| same[0].digest)
-}
-
-async fn write_all(
-    writes: Vec<impl Future<Output = Result<ShardFilter, StateError>>>,
-) -> Result<Vec<ShardFilter>, StateError> {
-    stream::iter(writes)
-        .buffer_unordered(FILTERS_AT_ONCE)
-        .try_collect()
-        .await
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! A spool: records gathered by shard, in memory while they are few and on disk when they are many (R9).
+//!
+//! Several are filled one after another before any is taken out: one that waits keeps little in memory.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::mem;
 use std::path::PathBuf;
 
@@ -10,8 +12,13 @@ use hardprune_common::segment::Record;
 use hardprune_common::shard::Shard;
 use tempfile::TempDir;
 
-/// Bytes that one spool holds in memory before it writes to disk.
-const MEMORY: usize = 24 << 20;
+/// Bytes that one spool holds in memory before it writes to disk. Each time it opens a file for every shard, of which there may be
+/// some thousands: less would cost more time than it is worth.
+const MEMORY: usize = 16 << 20;
+/// Bytes that one keeps in memory when it is full: what small registries have needs no disk.
+const MEMORY_AT_REST: usize = 4 << 20;
+/// Bytes that are read at once.
+const READ: usize = 256 << 10;
 
 /// A spool that could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +75,24 @@ impl Spool {
             self.buffers.insert(shard.clone(), Vec::new());
         }
         if let Some(buffer) = self.buffers.get_mut(shard) {
-            let before = buffer.len();
+            let before = buffer.capacity();
             record.encode(buffer);
-            self.in_memory += buffer.len() - before;
+            self.in_memory += buffer.capacity() - before;
         }
         if self.in_memory > MEMORY {
+            self.write_out()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lets go of memory: nothing, or little, is pushed any more before records are taken.
+    ///
+    /// # Errors
+    ///
+    /// A disk that is full, or gone.
+    pub fn rest(&mut self) -> Result<(), SpoolError> {
+        if self.in_memory > MEMORY_AT_REST {
             self.write_out()
         } else {
             Ok(())
@@ -105,25 +125,36 @@ impl Spool {
     ///
     /// A file that cannot be read, or was damaged.
     pub fn take<R: Record>(&mut self, shard: &Shard) -> Result<Vec<R>, SpoolError> {
+        self.take_where(shard, |_| true)
+    }
+
+    /// The same of those records alone that are wanted: the others take no memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`].
+    pub fn take_where<R: Record>(
+        &mut self,
+        shard: &Shard,
+        is_wanted: impl Fn(&R) -> bool,
+    ) -> Result<Vec<R>, SpoolError> {
         let mut records = Vec::new();
-        let mut decode = |mut bytes: &[u8]| {
-            while !bytes.is_empty() {
-                match R::decode(&mut bytes) {
-                    Some(record) => records.push(record),
-                    None => return Err(io::Error::other(format!("the file of shard {shard} was damaged"))),
-                }
+        let mut take = |record| {
+            if is_wanted(&record) {
+                records.push(record);
             }
-            Ok(())
         };
-        let from_disk = match self.on_disk.remove(shard) {
-            Some(path) => fs::read(&path).and_then(|bytes| {
-                decode(&bytes)?;
-                fs::remove_file(&path)
-            }),
+        let taken = match self.on_disk.remove(shard) {
+            Some(path) => File::open(&path)
+                .and_then(|file| decode_all(file, &mut take))
+                .and_then(|()| fs::remove_file(&path)),
             None => Ok(()),
         };
-        let decoded = from_disk.and_then(|()| decode(&self.buffers.remove(shard).unwrap_or_default()));
-        decoded.map_err(|source| self.error(source))?;
+        let buffer = self.buffers.remove(shard).unwrap_or_default();
+        self.in_memory -= buffer.capacity();
+        taken
+            .and_then(|()| decode_all(buffer.as_slice(), &mut take))
+            .map_err(|source| self.error(source))?;
         records.sort_unstable();
         records.dedup();
         Ok(records)
@@ -131,6 +162,27 @@ impl Spool {
 
     fn error(&self, source: io::Error) -> SpoolError {
         SpoolError::new(self.folder.path(), source)
+    }
+}
+
+/// Decodes records, of which few bytes are in memory at once.
+fn decode_all<R: Record>(mut from: impl Read, mut take: impl FnMut(R)) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    loop {
+        let is_end = from.by_ref().take(READ as u64).read_to_end(&mut bytes)? == 0;
+        let mut rest = bytes.as_slice();
+        let mut ahead = rest;
+        while let Some(record) = R::decode(&mut ahead) {
+            take(record);
+            rest = ahead;
+        }
+        let left = rest.len();
+        match (is_end, left) {
+            (true, 0) => return Ok(()),
+            (true, _) => return Err(io::Error::other("a record in it was damaged")),
+            // A record goes on behind these bytes.
+            (false, _) => drop(bytes.drain(..bytes.len() - left)),
+        }
     }
 }
 
@@ -157,6 +209,7 @@ mod tests {
                 spool.write_out().unwrap();
             }
         }
+        spool.rest().unwrap();
         let shards: BTreeSet<Shard> = spool.shards().cloned().collect();
         let mut found = Vec::new();
         for shard in &shards {
@@ -166,5 +219,41 @@ mod tests {
         }
         let expected: Vec<_> = digests.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_wanted_records_are_taken_and_damage_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let digits = ShardDigits::for_blobs(0);
+        let mut spool = Spool::new(folder.path()).unwrap();
+        let digest_of = |number: u32| {
+            let mut hash = [0; 32];
+            hash[28..].copy_from_slice(&number.to_be_bytes());
+            Digest::from_hash(Algorithm::Sha256, &hash).unwrap()
+        };
+        let digest = digest_of(u32::MAX);
+        let shard = digits.shard_of(&digest);
+        let in_shard = (0..30_000).map(digest_of);
+        for digest in in_shard.chain([digest]) {
+            spool.push(&shard, &digest).unwrap();
+        }
+        spool.write_out().unwrap();
+        assert!(fs::metadata(&spool.on_disk[&shard]).unwrap().len() > 3 * READ as u64);
+        assert_eq!(
+            spool
+                .take_where(&shard, |found: &Digest| *found == digest)
+                .unwrap(),
+            [digest]
+        );
+        assert!(spool.take::<Digest>(&shard).unwrap().is_empty());
+
+        spool.push(&shard, &digest).unwrap();
+        spool.write_out().unwrap();
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&spool.on_disk[&shard])
+            .unwrap();
+        (&file).write_all(&[1, 2, 3]).unwrap();
+        assert!(spool.take::<Digest>(&shard).is_err());
     }
 }

@@ -222,13 +222,14 @@ fn epoch() -> Epoch {
 fn limits() -> impl Strategy<Value = MarkLimits> {
     let of_ranges = (1..30_u64, 1..12_usize);
     let remembered = (0..12_usize, 0..12_usize);
-    let pieces = (1..6_usize, 1..6_usize);
+    let pieces = (1..6_usize, 1..6_usize, 1..6_usize);
     (of_ranges, remembered, pieces).prop_map(|(of_ranges, remembered, pieces)| MarkLimits {
         range_keys: of_ranges.0,
         range_revisions: of_ranges.1,
         remembered_reads: remembered.0,
         remembered_manifests: remembered.1,
         piece_revisions: pieces.0,
+        glanced_piece_revisions: pieces.2,
         piece_layers: pieces.1,
     })
 }

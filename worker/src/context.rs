@@ -7,7 +7,7 @@ use hardprune_common::queue::GiveBack;
 use hardprune_common::run::Epoch;
 use hardprune_common::state::{StateError, StateStore};
 use hardprune_common::store::{Store, StoreError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::mark_limits::MarkLimits;
 use crate::metrics::WorkerMetrics;
@@ -68,6 +68,10 @@ impl TaskError {
     }
 }
 
+/// Manifests whose repositories are marked at once, in all mark tasks together: what they say is in memory until it is written (R9).
+/// Many times the reads in flight.
+pub(crate) const MANIFESTS_AT_ONCE: usize = 2_000;
+
 /// What a worker has at hand for its tasks.
 #[derive(Debug)]
 pub struct WorkerContext {
@@ -81,6 +85,7 @@ pub struct WorkerContext {
     pub metrics: WorkerMetrics,
     /// How much a mark task takes on.
     pub mark_limits: MarkLimits,
+    pub(crate) manifests_at_once: Arc<Semaphore>,
     traced: Mutex<Option<(Epoch, Arc<TracedPlan>)>>,
 }
 
@@ -99,6 +104,7 @@ impl WorkerContext {
             reads_in_flight,
             metrics,
             mark_limits: MarkLimits::default(),
+            manifests_at_once: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)),
             traced: Mutex::new(None),
         }
     }

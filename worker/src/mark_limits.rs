@@ -15,6 +15,8 @@ pub struct MarkLimits {
     pub remembered_manifests: usize,
     /// Revisions after which a repository is handed on in pieces, where each revision can be judged by itself.
     pub piece_revisions: usize,
+    /// The same of one whose layer links were only glanced at: those that no manifest of their piece answers cost a look each.
+    pub glanced_piece_revisions: usize,
     /// Layer links, glanced at only, after which it is.
     pub piece_layers: usize,
 }
@@ -26,7 +28,8 @@ impl Default for MarkLimits {
             range_revisions: 2_000,
             remembered_reads: 100_000,
             remembered_manifests: 4_000,
-            piece_revisions: 5_000,
+            piece_revisions: 500,
+            glanced_piece_revisions: 5_000,
             piece_layers: 50_000,
         }
     }

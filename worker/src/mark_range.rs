@@ -17,18 +17,19 @@ use hardprune_common::segment::{LayerLink, SegmentWriter};
 use hardprune_common::state::{FileRef, StateStore, epoch_folder};
 use hardprune_common::store::{StoreError, Wanted};
 use hardprune_common::task::{MarkFindings, MarkRules, MarkWork, RangeCut, RangeSize, Task};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::cluster_says::KnownRepositories;
-use crate::context::{TaskError, WorkerContext};
+use crate::context::{MANIFESTS_AT_ONCE, TaskError, WorkerContext};
 use crate::manifest_cache::ManifestCache;
 use crate::mark_limits::MarkLimits;
-use crate::mark_repository::{RepositoryMarker, RepositoryMarks};
+use crate::mark_repository::{KeptWhole, RepositoryMarker, RepositoryMarks};
 use crate::read_links::LinkReader;
 use crate::read_manifests::{ManifestReader, Remember};
 use crate::repository_keys::{RepositoryCollector, RepositoryKeys, Sorted};
 
-/// Repositories being marked at once: the many small ones must not wait for each other's reads.
+/// Repositories, or pieces of them, that one task marks at once: the many small ones must not wait for each other's reads.
 const REPOSITORIES_AT_ONCE: usize = 32;
 
 pub(crate) async fn mark_range(
@@ -62,10 +63,12 @@ pub(crate) async fn mark_range(
         reviewed,
         cluster,
         reads_in_flight: context.reads_in_flight,
+        kept_whole: KeptWhole::default(),
     });
     let mut writer = FindingsWriter::new(context.state.clone(), task, attempt);
     let mut repositories = Repositories {
         marker: Arc::clone(&marker),
+        at_once: Arc::clone(&context.manifests_at_once),
         running: JoinSet::new(),
     };
     let mut collector = RepositoryCollector::new(&work.rules, limits);
@@ -102,13 +105,13 @@ pub(crate) async fn mark_range(
                 writer.findings.repositories += 1;
                 repositories.start(repository, &mut writer).await?;
             }
+            if let Some(piece) = collector.take_piece() {
+                repositories.start(piece, &mut writer).await?;
+            }
             last_key = Some(glimpse.into_key());
         }
         for link in collector.take_layer_links() {
             writer.layer_links.push(link).await?;
-        }
-        if let Some(piece) = collector.take_piece() {
-            repositories.start(piece, &mut writer).await?;
         }
     }
     drop(pages);
@@ -226,16 +229,32 @@ async fn reviewed_keys(
 /// The repositories being marked.
 struct Repositories {
     marker: Arc<RepositoryMarker>,
-    running: JoinSet<Result<RepositoryMarks, StoreError>>,
+    /// Bounds those of all tasks together (R9).
+    at_once: Arc<Semaphore>,
+    running: JoinSet<Result<Marked, StoreError>>,
 }
+
+/// What marking a repository found, and the room that it takes until it is written.
+type Marked = (RepositoryMarks, OwnedSemaphorePermit);
 
 impl Repositories {
     async fn start(&mut self, keys: RepositoryKeys, writer: &mut FindingsWriter) -> Result<(), TaskError> {
         while self.running.len() >= REPOSITORIES_AT_ONCE {
             self.take_one(writer).await?;
         }
+        let weight = keys.weight().min(MANIFESTS_AT_ONCE);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        let room = loop {
+            let room = Arc::clone(&self.at_once).acquire_many_owned(weight);
+            tokio::select! {
+                room = room => break room.map_err(|error| TaskError::Lost(error.to_string()))?,
+                // What is marked already, and waits to be written, may be what has the room.
+                Some(marked) = self.running.join_next() => add(&self.marker, writer, marked).await?,
+            }
+        };
         let marker = Arc::clone(&self.marker);
-        self.running.spawn(async move { marker.mark(keys).await });
+        self.running
+            .spawn(async move { Ok((marker.mark(keys).await?, room)) });
         Ok(())
     }
 
@@ -248,16 +267,23 @@ impl Repositories {
 
     async fn take_one(&mut self, writer: &mut FindingsWriter) -> Result<(), TaskError> {
         match self.running.join_next().await {
-            Some(Ok(marks)) => {
-                if let Some(cache) = self.marker.manifests.cache() {
-                    writer.add_seen(cache.take_seen()).await?;
-                }
-                writer.add(marks?).await
-            }
-            Some(Err(error)) => Err(TaskError::Lost(error.to_string())),
+            Some(marked) => add(&self.marker, writer, marked).await,
             None => Ok(()),
         }
     }
+}
+
+/// Writes what marking a repository found.
+async fn add(
+    marker: &RepositoryMarker,
+    writer: &mut FindingsWriter,
+    marked: Result<Result<Marked, StoreError>, JoinError>,
+) -> Result<(), TaskError> {
+    let (marks, _room) = marked.map_err(|error| TaskError::Lost(error.to_string()))??;
+    if let Some(cache) = marker.manifests.cache() {
+        writer.add_seen(cache.take_seen()).await?;
+    }
+    writer.add(marks).await
 }
 
 /// Writes what a task found.

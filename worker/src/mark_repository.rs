@@ -4,7 +4,7 @@
 //! Upholds R1, R3 and R8.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
@@ -26,7 +26,7 @@ use crate::trace_live::{Live, Tracer};
 pub(crate) struct RepositoryMarks {
     pub name: String,
     /// What live manifests need, and the manifests of all revisions that are not dead.
-    pub references: Vec<Digest>,
+    pub references: HashSet<Digest>,
     /// References for any other reason: a young link, a frozen repository, a link that is not what its key says.
     pub kept: Vec<Digest>,
     /// References that may well have no blob.
@@ -55,6 +55,20 @@ pub(crate) struct RepositoryMarker {
     /// What a cluster says, where it is asked.
     pub cluster: Option<KnownRepositories>,
     pub reads_in_flight: usize,
+    /// Frozen repositories.
+    pub kept_whole: KeptWhole,
+}
+
+/// The repositories of a task all of whose links are kept.
+#[derive(Debug, Default)]
+pub(crate) struct KeptWhole(Mutex<HashSet<String>>);
+
+impl KeptWhole {
+    /// Whether this is the first time that it is named.
+    fn insert(&self, repository: &str) -> bool {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(repository.to_owned())
+    }
 }
 
 impl RepositoryMarker {
@@ -107,8 +121,7 @@ impl RepositoryMarker {
             // Of a repository that goes as a whole nothing is live that others could describe.
             looks_for_referrers: !(matches!(verdict, Verdict::Unknown) && served.is_empty()),
         };
-        let live = tracer.trace(served).await?;
-        marks.references.extend(&live.references);
+        let mut live = tracer.trace(served).await?;
         marks.problems.extend(live.problems.iter().cloned());
         marks.frozen |= live.frozen;
         for signature in &keys.signatures {
@@ -117,12 +130,15 @@ impl RepositoryMarker {
                 marks.kept.push(signature.1.digest);
             }
         }
-        let needed: HashSet<Digest> = live.references.iter().copied().collect();
+        let mut needed = std::mem::take(&mut live.references);
         self.look_at_layers(&mut keys, &needed, &mut marks).await?;
         marks.kept.extend(&keys.kept);
         marks.unrecognized = keys.unrecognized;
         if marks.frozen {
-            self.keep_all_links(&keys.name, &mut marks).await?;
+            // Once, however many pieces of it are frozen.
+            if self.kept_whole.insert(&keys.name) {
+                self.keep_all_links(&keys.name, &mut marks).await?;
+            }
         } else {
             self.propose_dead_links(&keys, &live, verdict, &mut marks);
             self.propose_history(&keys, &mut marks).await?;
@@ -133,6 +149,8 @@ impl RepositoryMarker {
         marks.may_be_absent.extend(only_kept);
         self.propose_uploads(&keys, &mut marks);
         self.hand_on_layer_links(keys, &live, &needed, verdict, &mut marks);
+        needed.extend(marks.references.drain());
+        marks.references = needed;
         Ok(marks)
     }
 
@@ -310,7 +328,9 @@ impl RepositoryMarker {
         while let Some(page) = pages.try_next().await? {
             for object in page {
                 match parse_repository_key(&object.key).and_then(|key| key.entry) {
-                    Some(RepositoryEntry::RevisionLink(digest)) => marks.references.push(digest),
+                    Some(RepositoryEntry::RevisionLink(digest)) => {
+                        marks.references.insert(digest);
+                    }
                     Some(
                         RepositoryEntry::LayerLink(digest) | RepositoryEntry::TagIndexEntry { digest, .. },
                     ) => marks.kept.push(digest),

@@ -11,6 +11,9 @@ use jiff::Timestamp;
 
 use crate::mark_limits::MarkLimits;
 
+/// About how many layers a manifest names.
+const LAYERS_OF_A_MANIFEST: usize = 16;
+
 /// A link that names a digest by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -100,6 +103,11 @@ pub(crate) struct RepositoryKeys {
 }
 
 impl RepositoryKeys {
+    /// About how many manifests it takes as much memory as.
+    pub fn weight(&self) -> usize {
+        1 + self.revisions.len() + self.glanced_at.len() / LAYERS_OF_A_MANIFEST
+    }
+
     fn of(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -281,7 +289,12 @@ impl RepositoryCollector {
     /// A piece of the current repository, where it has become large and can be judged in pieces.
     pub fn take_piece(&mut self) -> Option<RepositoryKeys> {
         let current = self.current.as_mut()?;
-        let is_large = current.revisions.len() >= self.limits.piece_revisions
+        let piece_revisions = if current.glanced_at.is_empty() {
+            self.limits.piece_revisions
+        } else {
+            self.limits.glanced_piece_revisions
+        };
+        let is_large = current.revisions.len() >= piece_revisions
             || current.glanced_at.len() >= self.limits.piece_layers;
         if self.whole_repositories || !is_large {
             return None;

@@ -60,7 +60,7 @@ impl ImageTracer {
             problem.repository = None;
         }
         Ok(TracedImages {
-            references: live.references,
+            references: live.references.into_iter().collect(),
             may_be_absent: live.may_be_absent,
             problems: live.problems,
         })

@@ -19,8 +19,8 @@ use crate::read_manifests::{ManifestRead, ManifestReader};
 pub(crate) struct Live {
     /// Live manifests, whether the repository has a revision of them or not.
     pub manifests: HashSet<Digest>,
-    /// What they need, themselves included. May name a digest more than once.
-    pub references: Vec<Digest>,
+    /// What they need, themselves included.
+    pub references: HashSet<Digest>,
     /// Those of them that may well have no blob.
     pub may_be_absent: Vec<Digest>,
     /// Revisions whose manifest is missing and which may be taken for dead (`--prune-broken`).
@@ -94,7 +94,7 @@ impl Tracer<'_> {
             while let Some((digest, read)) = reads.try_next().await? {
                 match &*read {
                     ManifestRead::Understood(manifest) => {
-                        live.references.push(digest);
+                        live.references.insert(digest);
                         live.references.extend(manifest.references());
                         live.may_be_absent.extend(&manifest.foreign);
                         frontier.extend(&manifest.children);
@@ -103,7 +103,7 @@ impl Tracer<'_> {
                         frontier.extend(manifest.listed_blobs.iter().filter(served));
                     }
                     ManifestRead::MarkedBefore { children } => {
-                        live.references.push(digest);
+                        live.references.insert(digest);
                         frontier.extend(children.iter());
                     }
                     ManifestRead::Missing if self.may_be_missing.contains(&digest) => {
@@ -111,11 +111,11 @@ impl Tracer<'_> {
                     }
                     // A child that was never pushed here: an index may be sparse.
                     ManifestRead::Missing if !self.revisions.contains(&digest) => {
-                        live.references.push(digest);
+                        live.references.insert(digest);
                         live.may_be_absent.push(digest);
                     }
                     _ => {
-                        live.references.push(digest);
+                        live.references.insert(digest);
                         self.freeze(live, digest, &read);
                     }
                 }
