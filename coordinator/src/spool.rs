@@ -226,11 +226,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let digits = ShardDigits::for_blobs(0);
         let mut spool = Spool::new(folder.path()).unwrap();
-        let digest = Digest::of(Algorithm::Sha256, b"a");
+        let digest_of = |number: u32| {
+            let mut hash = [0; 32];
+            hash[28..].copy_from_slice(&number.to_be_bytes());
+            Digest::from_hash(Algorithm::Sha256, &hash).unwrap()
+        };
+        let digest = digest_of(u32::MAX);
         let shard = digits.shard_of(&digest);
-        let in_shard = (0..400_000u32)
-            .map(|number| Digest::of(Algorithm::Sha256, &number.to_le_bytes()))
-            .filter(|digest| shard.contains(digest));
+        let in_shard = (0..30_000).map(digest_of);
         for digest in in_shard.chain([digest]) {
             spool.push(&shard, &digest).unwrap();
         }
