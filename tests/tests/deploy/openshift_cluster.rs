@@ -142,7 +142,12 @@ impl Cluster {
         let mut steps = maintenance_steps(&storage)?.into_iter();
         let (_, mut arguments) = steps.find(|(name, _)| name == step).context("no such step")?;
         arguments.retain(|argument| argument != SERVICE_CA);
-        Ok(arguments)
+        // A pod has a `/tmp` of its own, and so has each of these clusters.
+        let pod = format!("={}/pod/", self.scene.folder().display());
+        Ok(arguments
+            .iter()
+            .map(|argument| argument.replace("=/tmp/", &pod))
+            .collect())
     }
 
     /// Runs a step to its end.
