@@ -25,7 +25,7 @@ mod undelete;
 
 pub use delete_batch::{DeleteBatch, KeyOutcome, NotOwnFile, OWN_FOLDER};
 pub use error::StoreError;
-pub use find_all::find_all;
+pub use find_all::{find_all, find_one};
 pub use multipart::{AbandonedUpload, MultipartUpload, MultipartUploads, UploadAbort, UploadParts};
 pub use requests::{RequestCounter, RequestCounts, RequestKind};
 pub use undelete::Undeletion;

@@ -5,6 +5,7 @@
 
 pub mod change_object;
 pub mod cluster;
+pub mod held_field;
 pub mod image_pruner;
 pub mod images;
 pub mod list_objects;

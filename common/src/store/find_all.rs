@@ -15,7 +15,7 @@ const AT_ONCE: usize = 16;
 /// As [`Store::list`].
 pub async fn find_all(store: &dyn Store, keys: &[String]) -> Result<Vec<Option<ListedObject>>, StoreError> {
     if !store.starts_listings_anywhere() {
-        let looks: Vec<_> = keys.iter().map(|key| find(store, key)).collect();
+        let looks: Vec<_> = keys.iter().map(|key| find_one(store, key, false)).collect();
         return stream::iter(looks).buffered(AT_ONCE).try_collect().await;
     }
     let mut ascending: Vec<usize> = (0..keys.len()).collect();
@@ -59,8 +59,20 @@ fn from_key(keys: &[String], ascending: &[usize], next: usize) -> ListRange {
     }
 }
 
-async fn find(store: &dyn Store, key: &str) -> Result<Option<ListedObject>, StoreError> {
-    let mut pages = store.list(ListRange::prefix(key));
+/// Shows what stands at one key as a listing does, behind symbolic links where they are to be followed. `None` where nothing does.
+///
+/// # Errors
+///
+/// As [`Store::list`].
+pub async fn find_one(
+    store: &dyn Store,
+    key: &str,
+    follow_symbolic_links: bool,
+) -> Result<Option<ListedObject>, StoreError> {
+    let mut pages = store.list(ListRange {
+        follow_symbolic_links,
+        ..ListRange::prefix(key)
+    });
     while let Some(page) = pages.try_next().await? {
         if let Some(object) = page.into_iter().find(|object| object.key == key) {
             return Ok(Some(object));

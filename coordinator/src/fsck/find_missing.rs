@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::{RepositoryEntry, blob_key, parse_blob_key, repository_key};
 use hardprune_common::shard::Shard;
-use hardprune_common::store::{ListRange, Store, StoreError};
+use hardprune_common::store::{ListRange, Store, StoreError, find_one};
 
 use super::passes::{Passes, Seen};
 use super::read_link::{LinkSays, read_link};
@@ -253,13 +253,8 @@ async fn size_of(registry: &dyn Store, digest: &Digest) -> Result<Option<u64>, S
         Err(error) if error.is_not_found() => Ok(None),
         // One that may not be read is there. Who serves it may be another.
         Err(StoreError::Denied { .. }) => {
-            let mut pages = registry.list(ListRange::prefix(key.clone()));
-            while let Some(page) = pages.try_next().await? {
-                if let Some(object) = page.into_iter().find(|object| object.key == key) {
-                    return Ok(Some(object.size));
-                }
-            }
-            Ok(None)
+            let blob = find_one(registry, &key, false).await?;
+            Ok(blob.map(|blob| blob.size))
         }
         Err(error) => Err(error),
     }

@@ -175,21 +175,12 @@ fn sort_in(object: &ListedObject, place: &mut Place, page: &mut Page, tags: &mut
         None => page.seen.unrecognized_keys += 1,
         Some(RepositoryEntry::LayerLink(digest)) => {
             page.seen.layer_links += 1;
-            page.links.push(Link {
-                digest,
-                repository,
-                kind: LinkKind::Layer,
-                proof: proof(&digest, object, LinkKind::Layer),
-            });
+            page.links.push(link(digest, repository, object, LinkKind::Layer));
         }
         Some(RepositoryEntry::RevisionLink(digest)) => {
             page.seen.revisions += 1;
-            page.links.push(Link {
-                digest,
-                repository,
-                kind: LinkKind::Revision,
-                proof: proof(&digest, object, LinkKind::Revision),
-            });
+            page.links
+                .push(link(digest, repository, object, LinkKind::Revision));
         }
         Some(RepositoryEntry::SignatureLink { revision, signature }) => page.signatures.push(Need {
             digest: signature,
@@ -211,6 +202,15 @@ fn sort_in(object: &ListedObject, place: &mut Place, page: &mut Page, tags: &mut
             }
         }
         Some(RepositoryEntry::Upload { .. }) => {}
+    }
+}
+
+fn link(digest: Digest, repository: String, object: &ListedObject, kind: LinkKind) -> Link {
+    Link {
+        digest,
+        repository,
+        kind,
+        proof: proof(&digest, object, kind),
     }
 }
 

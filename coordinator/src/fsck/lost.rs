@@ -5,11 +5,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::{RepositoryEntry, repository_key};
-use hardprune_common::store::{ListRange, Store, StoreError};
+use hardprune_common::store::{Store, StoreError, find_one};
 use jiff::Timestamp;
 
 use super::cluster::KnownCluster;
@@ -164,15 +163,6 @@ async fn is_lost(
 /// When the link of a manifest was written. `None`: it is gone.
 async fn revision_written(registry: &dyn Store, lost: &Lost) -> Result<Option<Timestamp>, StoreError> {
     let key = repository_key(&lost.repository, &RepositoryEntry::RevisionLink(lost.manifest));
-    let range = ListRange {
-        follow_symbolic_links: true,
-        ..ListRange::prefix(key.clone())
-    };
-    let mut pages = registry.list(range);
-    while let Some(page) = pages.try_next().await? {
-        if let Some(object) = page.into_iter().find(|object| object.key == key) {
-            return Ok(Some(object.last_modified));
-        }
-    }
-    Ok(None)
+    let link = find_one(registry, &key, true).await?;
+    Ok(link.map(|link| link.last_modified))
 }

@@ -118,27 +118,23 @@ impl Passes {
         })
     }
 
-    /// A manifest that must be whole.
-    pub fn root(&mut self, manifest: Digest, repository: &str, in_stream: bool) -> Result<(), SpoolError> {
+    /// A manifest that must be whole. Returns its record.
+    pub fn root(&mut self, manifest: Digest, repository: &str, in_stream: bool) -> Result<Root, SpoolError> {
         let root = Root {
             manifest,
             repository: repository.to_owned(),
             in_stream,
         };
-        self.roots.push(&manifest, &root)
+        self.roots.push(&manifest, &root)?;
+        Ok(root)
     }
 
     /// A manifest that a repository has a link to.
     pub fn revision(&mut self, manifest: Digest, repository: &str) -> Result<(), SpoolError> {
-        self.root(manifest, repository, false)?;
+        let revision = self.root(manifest, repository, false)?;
         if self.looks_at_links {
             return Ok(());
         }
-        let revision = Root {
-            manifest,
-            repository: repository.to_owned(),
-            in_stream: false,
-        };
         self.revisions.push(&manifest, &revision)
     }
 
@@ -152,15 +148,10 @@ impl Passes {
 
     /// The child of an index, where it need not have a link of its own.
     pub fn child(&mut self, need: &Need, in_stream: bool) -> Result<(), SpoolError> {
-        self.root(need.digest, &need.repository, in_stream)?;
+        let kept = self.root(need.digest, &need.repository, in_stream)?;
         if !in_stream {
             return Ok(());
         }
-        let kept = Root {
-            manifest: need.digest,
-            repository: need.repository.clone(),
-            in_stream,
-        };
         self.kept.push(&need.digest, &kept)
     }
 

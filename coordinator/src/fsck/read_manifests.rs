@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::blob_key;
@@ -108,30 +109,61 @@ fn needs(passes: &mut Passes, root: &Root, read: &ManifestRead) -> Result<(), Ru
 pub(super) async fn read_manifest(
     registry: &dyn Store,
     digest: &Digest,
-) -> Result<(bytes::Bytes, ManifestRead), StoreError> {
-    let broken = |fault, detail| Ok((bytes::Bytes::new(), ManifestRead::Broken(fault, detail)));
-    let object = match registry.get(&blob_key(digest), 0, LARGEST_MANIFEST + 1).await {
-        Ok(object) => object,
-        Err(error) if error.is_not_found() => return Ok((bytes::Bytes::new(), ManifestRead::Missing)),
+) -> Result<(Bytes, ManifestRead), StoreError> {
+    let broken = |fault, detail| Ok((Bytes::new(), ManifestRead::Broken(fault, detail)));
+    let bytes = match read_small_blob(registry, digest).await {
+        Ok(BlobRead::Verified(bytes)) => bytes,
+        Ok(BlobRead::Missing) => return Ok((Bytes::new(), ManifestRead::Missing)),
+        Ok(BlobRead::TooLarge(size)) => {
+            let detail = format!("it has {size} bytes; no manifest has more than {LARGEST_MANIFEST}");
+            return broken(Fault::Corrupt, detail);
+        }
+        Ok(BlobRead::Corrupt(size, actual)) => {
+            return broken(
+                Fault::Corrupt,
+                format!("its {size} bytes have the digest {actual}"),
+            );
+        }
         Err(StoreError::Denied { detail, .. }) => {
             return broken(Fault::Unreadable, format!("its blob may not be read: {detail}"));
         }
         Err(error) => return Err(error),
     };
-    if object.size > LARGEST_MANIFEST {
-        let detail = format!(
-            "it has {} bytes; no manifest has more than {LARGEST_MANIFEST}",
-            object.size
-        );
-        return broken(Fault::Corrupt, detail);
-    }
-    let actual = Digest::of(digest.algorithm(), &object.bytes);
-    if actual != *digest {
-        let detail = format!("its {} bytes have the digest {actual}", object.bytes.len());
-        return broken(Fault::Corrupt, detail);
-    }
-    match Parts::parse(&object.bytes) {
-        Ok(parts) => Ok((object.bytes, ManifestRead::Understood(parts))),
+    match Parts::parse(&bytes) {
+        Ok(parts) => Ok((bytes, ManifestRead::Understood(parts))),
         Err(error) => broken(Fault::NotUnderstood, format!("it is {error}")),
     }
+}
+
+/// What reading a blob gave that is no larger than a manifest.
+pub(super) enum BlobRead {
+    /// Its bytes, which are what its digest says.
+    Verified(Bytes),
+    Missing,
+    /// Its bytes are so many.
+    TooLarge(u64),
+    /// So many bytes, and their digest.
+    Corrupt(usize, Digest),
+}
+
+/// Reads a manifest, or a config.
+///
+/// # Errors
+///
+/// The store's.
+pub(super) async fn read_small_blob(registry: &dyn Store, digest: &Digest) -> Result<BlobRead, StoreError> {
+    let object = match registry.get(&blob_key(digest), 0, LARGEST_MANIFEST + 1).await {
+        Ok(object) => object,
+        Err(error) if error.is_not_found() => return Ok(BlobRead::Missing),
+        Err(error) => return Err(error),
+    };
+    if object.size > LARGEST_MANIFEST {
+        return Ok(BlobRead::TooLarge(object.size));
+    }
+    let actual = Digest::of(digest.algorithm(), &object.bytes);
+    Ok(if actual == *digest {
+        BlobRead::Verified(object.bytes)
+    } else {
+        BlobRead::Corrupt(object.bytes.len(), actual)
+    })
 }

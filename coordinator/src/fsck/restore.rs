@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use hardprune_common::digest::Digest;
 use hardprune_common::layout::blob_key;
-use hardprune_common::manifest::{LARGEST_MANIFEST, Parts, Role};
+use hardprune_common::manifest::{Parts, Role};
 use hardprune_common::store::{Store, StoreError};
 use kube::api::PostParams;
 use kube::core::Request;
 use serde_json::{Value, json};
 
 use super::cluster::{KnownCluster, stream_of};
-use super::read_manifests::{ManifestRead, read_manifest};
+use super::read_manifests::{BlobRead, ManifestRead, read_manifest, read_small_blob};
 use super::records::Lost;
 use crate::openshift::list_objects::{ApiError, IMAGE_STREAM_MAPPINGS, IMAGE_STREAMS, ask};
 
@@ -113,21 +112,13 @@ async fn read_config(
     let Some(config) = parts.needed.iter().find(|part| part.role == Role::Config) else {
         return Ok(Ok(None));
     };
-    let object = match registry
-        .get(&blob_key(&config.digest), 0, LARGEST_MANIFEST + 1)
-        .await
-    {
-        Ok(object) => object,
-        Err(error) if error.is_not_found() => return Ok(Err("its config is missing".to_owned())),
-        Err(error) => return Err(error),
+    let bytes = match read_small_blob(registry, &config.digest).await? {
+        BlobRead::Verified(bytes) => bytes,
+        BlobRead::Missing => return Ok(Err("its config is missing".to_owned())),
+        BlobRead::TooLarge(size) => return Ok(Err(format!("its config has {size} bytes"))),
+        BlobRead::Corrupt(..) => return Ok(Err("its config is corrupt".to_owned())),
     };
-    if object.size > LARGEST_MANIFEST {
-        return Ok(Err(format!("its config has {} bytes", object.size)));
-    }
-    if Digest::of(config.digest.algorithm(), &object.bytes) != config.digest {
-        return Ok(Err("its config is corrupt".to_owned()));
-    }
-    let text = String::from_utf8(object.bytes.to_vec());
+    let text = String::from_utf8(bytes.to_vec());
     Ok(text.map(Some).map_err(|_| "its config is no text".to_owned()))
 }
 

@@ -1,7 +1,6 @@
 //! The operator's own pruning of images, the `ImagePruner` `cluster`: suspended while hardprune prunes, and put back.
 //!
-//! What `spec.suspend` was before stands in an annotation of the same object, written in the same request, so that no crash can part
-//! the two. A suspended pruner begins nothing; what it had begun is waited for.
+//! A suspended pruner begins nothing; what it had begun is waited for.
 
 use std::time::Duration;
 
@@ -10,27 +9,23 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::change_object::{NotChanged, change_object};
+use super::held_field::HeldField;
 use crate::human::printable;
 
-/// On the object: what was there before.
-const ANNOTATION: &str = "hardprune.io/suspended";
+const SUSPEND: HeldField = HeldField {
+    field: "suspend",
+    annotation: "hardprune.io/suspended",
+    earlier: "suspend",
+};
 /// The only one.
 const NAME: &str = "cluster";
 /// Where the operator has its jobs made, and what makes them.
 const NAMESPACE: &str = "openshift-image-registry";
 const CRON_JOB: &str = "image-pruner";
-
-/// What an annotation keeps.
-#[derive(Debug, Serialize, Deserialize)]
-struct Earlier {
-    suspend: Option<bool>,
-}
 
 /// Why the operator's pruning could not be suspended, or put back.
 #[derive(Debug, thiserror::Error)]
@@ -177,40 +172,25 @@ fn has_ended(job: &Job) -> bool {
 
 /// Sets `spec.suspend`, and keeps what was there. Returns whether that changed anything.
 fn suspend(pruner: &mut DynamicObject) -> Result<bool, String> {
-    let earlier = pruner.data["spec"]["suspend"].as_bool();
-    let annotations = pruner.metadata.annotations.get_or_insert_default();
-    let is_ours = annotations.contains_key(ANNOTATION);
-    if !is_ours {
-        let earlier = json!(Earlier { suspend: earlier });
-        annotations.insert(ANNOTATION.to_owned(), earlier.to_string());
-    }
-    pruner.data["spec"]["suspend"] = true.into();
-    Ok(!is_ours || earlier != Some(true))
+    Ok(SUSPEND.hold(pruner))
 }
 
 /// Puts back what was there. Returns whether there was anything to put back.
 fn put_back(pruner: &mut DynamicObject) -> Result<bool, String> {
-    let annotations = pruner.metadata.annotations.get_or_insert_default();
-    let Some(earlier) = annotations.remove(ANNOTATION) else {
+    let Some(earlier) = SUSPEND.release(pruner)? else {
         return Ok(false);
     };
-    let earlier: Earlier = serde_json::from_str(&earlier).map_err(|error| {
-        format!("its annotation {ANNOTATION} cannot be read ({error}): set spec.suspend by hand, and remove the annotation")
-    })?;
     // What somebody else has written there since is not ours to change.
-    if let Some(spec) = pruner.data["spec"].as_object_mut()
-        && spec.get("suspend") == Some(&Value::Bool(true))
-    {
-        match earlier.suspend {
-            Some(value) => drop(spec.insert("suspend".to_owned(), value.into())),
-            None => drop(spec.remove("suspend")),
-        }
+    if pruner.data["spec"]["suspend"] == true {
+        SUSPEND.put_back(pruner, earlier);
     }
     Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn pruner(spec: &Value) -> DynamicObject {

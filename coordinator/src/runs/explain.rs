@@ -1,6 +1,8 @@
 //! `runs explain`: why a run deleted a digest, or kept it. What it deleted stands in its books. Why it kept something it does not
 //! write down: what names a blob is looked for in the registry again, as it is now.
 
+use std::iter;
+
 use clap::Args;
 use hardprune_common::digest::Digest;
 use hardprune_common::filter::VerifiedFilter;
@@ -240,31 +242,18 @@ impl Question<'_> {
             .read_json(&format!("{}mark.json", epoch_folder(&self.epoch_of(latest))))
             .await?;
         if let Some(line) = self.by_segments(&mark).await? {
-            let mut lines = vec![line];
-            lines.extend(
-                self.cluster_says(&[])
-                    .await
-                    .into_iter()
-                    .flat_map(|says| says.lines),
-            );
-            return Ok(lines);
+            return Ok(self.beside_the_cluster(line).await);
         }
         let opened = named(storage_of(&self.record.registry)).and_then(|named| named.open());
         let registry = match opened {
             Ok(registry) if registry.identity() == self.record.registry => registry,
             _ => {
-                let mut lines = vec![format!(
+                let unknown = format!(
                     "kept: it was not there, or referenced, or younger than {}; {} cannot be reached from here, so it is not \
                      known which",
                     mark.cutoff, self.record.registry
-                )];
-                lines.extend(
-                    self.cluster_says(&[])
-                        .await
-                        .into_iter()
-                        .flat_map(|says| says.lines),
                 );
-                return Ok(lines);
+                return Ok(self.beside_the_cluster(unknown).await);
             }
         };
         self.by_the_registry(&*registry, &mark).await
@@ -359,6 +348,13 @@ impl Question<'_> {
             "this is what {who} now; when the run looked it may have been otherwise"
         ));
         Ok(lines)
+    }
+
+    /// An answer without a look at the registry, and what the cluster says now.
+    async fn beside_the_cluster(&self, answer: String) -> Vec<String> {
+        let says = self.cluster_says(&[]).await;
+        let lines = says.into_iter().flat_map(|says| says.lines);
+        iter::once(answer).chain(lines).collect()
     }
 
     /// What the cluster says now, where the run asked one.

@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::{self, REPOSITORIES, RepositoryEntry};
 use hardprune_common::manifest::{LARGEST_MANIFEST, Manifest};
-use hardprune_common::store::{ListRange, ListedObject, Store, StoreError, Wanted};
+use hardprune_common::store::{ListRange, ListedObject, Store, StoreError, Wanted, find_one};
 
 const READS_AT_ONCE: usize = 16;
 
@@ -42,14 +42,7 @@ pub(super) async fn look_at_blob(
     registry: &dyn Store,
     digest: &Digest,
 ) -> Result<Option<ListedObject>, StoreError> {
-    let key = layout::blob_key(digest);
-    let mut pages = registry.list(ListRange::prefix(key.clone()));
-    while let Some(page) = pages.try_next().await? {
-        if let Some(object) = page.into_iter().find(|object| object.key == key) {
-            return Ok(Some(object));
-        }
-    }
-    Ok(None)
+    find_one(registry, &layout::blob_key(digest), false).await
 }
 
 /// Scans all repositories, until `most` namers are found.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use crate::command_lines::{Variables, accept, ensure_read};
 use crate::files::{document, is_secret, variables};
 use crate::manifests::{Object, objects, strictly};
+use crate::pods::{confined_container, confined_pod};
 
 const IMAGES: &str = "deploy/openshift/base/images-cronjob.yaml";
 const MAINTENANCE: &str = "deploy/openshift/maintenance/maintenance-cronjob.yaml";
@@ -57,35 +58,14 @@ pub fn images_arguments() -> Result<Vec<String>> {
 }
 
 fn confined(pod: &PodSpec) -> Result<()> {
-    let host = [pod.host_network, pod.host_pid, pod.host_ipc];
-    ensure!(host.iter().all(Option::is_none), "shares the host's namespaces");
-    let context = pod.security_context.as_ref().context("no securityContext")?;
-    ensure!(context.run_as_non_root == Some(true), "may run as root");
+    let context = confined_pod(pod)?;
     // OpenShift's restricted-v2 gives each namespace users of its own, and refuses others.
     ensure!(
         context.run_as_user.is_none() && context.fs_group.is_none(),
         "a user of its own"
     );
-    let seccomp = context.seccomp_profile.as_ref().context("no seccompProfile")?;
-    ensure!(seccomp.type_ == "RuntimeDefault", "seccomp: {}", seccomp.type_);
     for container in containers(pod) {
-        let context = container
-            .security_context
-            .as_ref()
-            .context("no securityContext")?;
-        ensure!(context.allow_privilege_escalation == Some(false), "may escalate");
-        ensure!(
-            context.read_only_root_filesystem == Some(true),
-            "the root can be written"
-        );
-        let capabilities = context.capabilities.as_ref().context("no capabilities")?;
-        ensure!(
-            capabilities.drop == Some(vec!["ALL".to_owned()]) && capabilities.add.is_none(),
-            "capabilities"
-        );
-        let resources = container.resources.as_ref().context("no resources")?;
-        let requests = resources.requests.as_ref().context("no requests")?;
-        ensure!(requests.contains_key("cpu") && requests.contains_key("memory"));
+        confined_container(container)?;
         ensure!(container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"));
         let image = container.image.as_deref().context("no image")?;
         ensure!(

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{Container, PodTemplateSpec, Probe, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Container, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -70,27 +72,19 @@ pub fn pods() -> Result<Vec<Pod>> {
 /// The options that all pods have in their environment.
 pub const OPTIONS: &str = "deploy/kubernetes/base/options.env";
 
-fn confined(pod: &Pod) -> Result<()> {
-    let spec = pod.template.spec.as_ref().context("no spec")?;
-    ensure!(
-        spec.automount_service_account_token == Some(false),
-        "a token is mounted"
-    );
-    ensure!(spec.service_account_name.is_some(), "the default service account");
+/// Checks what confines every pod of ours. Returns its security context.
+pub fn confined_pod(spec: &PodSpec) -> Result<&PodSecurityContext> {
     let host = [spec.host_network, spec.host_pid, spec.host_ipc];
     ensure!(host.iter().all(Option::is_none), "shares the host's namespaces");
     let context = spec.security_context.as_ref().context("no securityContext")?;
     ensure!(context.run_as_non_root == Some(true), "may run as root");
-    let user = context.run_as_user.context("no runAsUser")?;
-    let container_file = read("deploy/containers/Containerfile")?;
-    ensure!(
-        container_file.contains(&format!("\nUSER {user}:{user}\n")),
-        "the image's user is another"
-    );
     let seccomp = context.seccomp_profile.as_ref().context("no seccompProfile")?;
     ensure!(seccomp.type_ == "RuntimeDefault", "seccomp: {}", seccomp.type_);
+    Ok(context)
+}
 
-    let container = pod.container()?;
+/// Checks what confines every container of ours. Returns its resources.
+pub fn confined_container(container: &Container) -> Result<&ResourceRequirements> {
     let context = container
         .security_context
         .as_ref()
@@ -108,11 +102,30 @@ fn confined(pod: &Pod) -> Result<()> {
     );
     let resources = container.resources.as_ref().context("no resources")?;
     let requests = resources.requests.as_ref().context("no requests")?;
-    let limits = resources.limits.as_ref().context("no limits")?;
     ensure!(
         requests.contains_key("cpu") && requests.contains_key("memory"),
         "requests"
     );
+    Ok(resources)
+}
+
+fn confined(pod: &Pod) -> Result<()> {
+    let spec = pod.template.spec.as_ref().context("no spec")?;
+    ensure!(
+        spec.automount_service_account_token == Some(false),
+        "a token is mounted"
+    );
+    ensure!(spec.service_account_name.is_some(), "the default service account");
+    let context = confined_pod(spec)?;
+    let user = context.run_as_user.context("no runAsUser")?;
+    let container_file = read("deploy/containers/Containerfile")?;
+    ensure!(
+        container_file.contains(&format!("\nUSER {user}:{user}\n")),
+        "the image's user is another"
+    );
+    let container = pod.container()?;
+    let resources = confined_container(container)?;
+    let limits = resources.limits.as_ref().context("no limits")?;
     ensure!(limits.contains_key("memory"), "memory is not limited");
 
     // The only places to write to.

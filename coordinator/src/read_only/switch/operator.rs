@@ -1,16 +1,15 @@
 //! The configuration of OpenShift's registry operator, with read-only mode and without it again.
 
 use kube::api::DynamicObject;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::kubernetes::ANNOTATION;
+use crate::openshift::held_field::HeldField;
 
-/// What an annotation keeps of the operator's configuration.
-#[derive(Debug, Serialize, Deserialize)]
-struct EarlierConfig {
-    read_only: Option<bool>,
-}
+const READ_ONLY: HeldField = HeldField {
+    field: "readOnly",
+    annotation: ANNOTATION,
+    earlier: "read_only",
+};
 
 /// Sets `spec.readOnly`, and keeps what was there. Returns whether that changed anything.
 ///
@@ -25,18 +24,7 @@ pub(super) fn to_read_only(config: &mut DynamicObject) -> Result<bool, String> {
              Deployment that runs it"
         ));
     }
-    let annotations = config.metadata.annotations.get_or_insert_default();
-    let is_ours = annotations.contains_key(ANNOTATION);
-    let earlier = config.data["spec"]["readOnly"].as_bool();
-    if is_ours && earlier == Some(true) {
-        return Ok(false);
-    }
-    if !is_ours {
-        let earlier = json!(EarlierConfig { read_only: earlier });
-        annotations.insert(ANNOTATION.to_owned(), earlier.to_string());
-    }
-    config.data["spec"]["readOnly"] = true.into();
-    Ok(true)
+    Ok(READ_ONLY.hold(config))
 }
 
 /// Puts back what was there. Returns whether there was anything to put back.
@@ -45,23 +33,17 @@ pub(super) fn to_read_only(config: &mut DynamicObject) -> Result<bool, String> {
 ///
 /// An annotation that cannot be read.
 pub(super) fn to_read_write(config: &mut DynamicObject) -> Result<bool, String> {
-    let annotations = config.metadata.annotations.get_or_insert_default();
-    let Some(earlier) = annotations.remove(ANNOTATION) else {
+    let Some(earlier) = READ_ONLY.release(config)? else {
         return Ok(false);
     };
-    let earlier: EarlierConfig = serde_json::from_str(&earlier).map_err(|error| {
-        format!("its annotation {ANNOTATION} cannot be read ({error}): set spec.readOnly by hand")
-    })?;
-    match (earlier.read_only, config.data["spec"].as_object_mut()) {
-        (Some(value), Some(spec)) => drop(spec.insert("readOnly".to_owned(), Value::Bool(value))),
-        (None, Some(spec)) => drop(spec.remove("readOnly")),
-        (_, None) => {}
-    }
+    READ_ONLY.put_back(config, earlier);
     Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn config(spec: Value) -> DynamicObject {
