@@ -123,15 +123,22 @@ fn put_in_place(source: &Place<'_>, stat: &Stat, target: &Place<'_>) -> Result<(
         Ok(_) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(Problem::System(errno.into())),
     }
+    let link = |name: &str| {
+        let (from, to) = (&source.folder, &target.folder);
+        linkat(from, source.name, to, name, AtFlags::empty())
+    };
+    // Whole at once, and a process that is killed leaves nothing beside it: a second name there would keep a blob's bytes for ever.
+    let linked = link(target.name);
+    if linked.is_ok() {
+        return Ok(());
+    }
     // Readers see what was there or the whole copy: made beside it, then put in its place.
     let beside = format!(".{}.tmp", ulid::Ulid::generate());
-    let made = match linkat(
-        &source.folder,
-        source.name,
-        &target.folder,
-        &beside,
-        AtFlags::empty(),
-    ) {
+    let linked = match linked {
+        Err(Errno::EXIST) => link(&beside),
+        other => other,
+    };
+    let made = match linked {
         Ok(()) => Ok(()),
         // Another filesystem is mounted between them, or this one has no second names, or no more of them.
         Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
