@@ -16,6 +16,8 @@ const FEW_REQUESTS: u64 = 50;
 /// Requests for each refusal, until a rate is again what was too much: the share of refusals is bounded, however many are under way
 /// when a limit is met.
 const RECOVERY: f64 = 400.0;
+/// The same of the first guess, which is often too little: a second's worth is few batches.
+const RECOVERY_OF_A_GUESS: f64 = 100.0;
 /// Of more refusals at one rate the rest tells nothing new.
 const MOST_REFUSALS: f64 = 16.0;
 /// Requests that are under way when a rate falls are no reason to let it fall again.
@@ -59,8 +61,12 @@ struct Fallen {
 
 impl Fallen {
     fn rate(&self) -> f64 {
+        let recovery = match self.is_guess {
+            true => RECOVERY_OF_A_GUESS,
+            false => RECOVERY * self.refusals,
+        };
         #[expect(clippy::cast_precision_loss, reason = "nobody counts so far")]
-        let way = self.requests as f64 / (RECOVERY * self.refusals) - 1.0;
+        let way = self.requests as f64 / recovery - 1.0;
         self.peak * (1.0 + self.step * way.powi(3))
     }
 }
@@ -106,9 +112,7 @@ impl AdaptiveRate {
         if let Some(fallen) = &mut self.fallen {
             let is_news = sent > fallen.at && now.saturating_duration_since(fallen.at) >= FALLS_AT_MOST_EVERY;
             if !is_news || self.falls_without_success >= MOST_FALLS_WITHOUT_SUCCESS {
-                if !fallen.is_guess {
-                    fallen.refusals = (fallen.refusals + 1.0).min(MOST_REFUSALS);
-                }
+                fallen.refusals = (fallen.refusals + 1.0).min(MOST_REFUSALS);
                 return false;
             }
             if fallen.requests < FEW_REQUESTS {

@@ -123,6 +123,17 @@ async fn the_limit_of_each_prefix_is_held_and_seldom_met() {
     }
 }
 
+/// A short sweep is over before a slow increase has mended a first guess.
+#[tokio::test(start_paused = true)]
+async fn a_first_guess_that_is_too_low_is_soon_mended() {
+    let (tasks, pace, store) = (LocalSet::new(), pace(), Limited::new(3500.0, false));
+    ask_for_ever(&tasks, &pace, &store, deletes(4, 1000));
+    pass(&tasks, 1).await;
+    let asked = store.take();
+    eprintln!("{asked:?}");
+    assert!(asked.keys >= 0.95 * 60.0 * 4.0 * 3500.0, "{asked:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_that_nobody_documents_are_found() {
     for (limit, is_shared, lanes) in [(1200.0, false, 4), (20_000.0, false, 4), (3500.0, true, 8)] {
