@@ -6,6 +6,8 @@ mod copying;
 mod copying_on_s3;
 #[path = "stores/listing.rs"]
 mod listing;
+#[path = "stores/listing_ahead.rs"]
+mod listing_ahead;
 #[path = "stores/opened.rs"]
 mod opened;
 #[path = "stores/ranges.rs"]

@@ -3,12 +3,14 @@
 //! `connector` sends and retries (R4, R10), `list_objects` lists (R12), `bulk_delete` and its siblings delete (R3).
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 mod answers;
 mod ask_retention;
@@ -22,6 +24,7 @@ mod copy_in_parts;
 mod copy_object;
 mod gcs;
 mod http_client;
+mod list_ahead;
 mod list_objects;
 mod list_page;
 mod multipart;
@@ -55,8 +58,8 @@ use self::pace::Load;
 use self::provider::{DeleteStyle, Provider};
 use crate::store::location::NAMELESS_FOLDER;
 use crate::store::{
-    DeleteBatch, FolderPage, KeyOutcome, ListRange, ListedObject, MultipartUploads, Object, ObjectVersion,
-    PutCondition, RequestCounts, Store, StoreError, Undeletion, Versioning,
+    DeleteBatch, FolderPage, Glimpse, KeyOutcome, ListRange, ListedObject, MultipartUploads, Object,
+    ObjectVersion, PutCondition, RequestCounts, Store, StoreError, Undeletion, Versioning, Wanted,
 };
 
 /// A bucket or container, or a folder in one.
@@ -66,6 +69,7 @@ pub(crate) struct CloudStore {
     root: String,
     provider: Box<dyn Provider>,
     connector: Connector,
+    readers_ahead: Arc<Semaphore>,
 }
 
 impl fmt::Debug for CloudStore {
@@ -90,6 +94,7 @@ impl CloudStore {
             root,
             provider,
             connector,
+            readers_ahead: list_ahead::readers_ahead(),
         }
     }
 
@@ -130,6 +135,15 @@ impl Store for CloudStore {
 
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {
         self.list_range(range).boxed()
+    }
+
+    fn glance(&self, range: ListRange, _wanted: Wanted) -> BoxStream<'_, Result<Vec<Glimpse>, StoreError>> {
+        let listed = |page: Vec<ListedObject>| page.into_iter().map(Glimpse::Listed).collect();
+        if self.starts_listings_anywhere() {
+            self.list_ahead(range).map_ok(listed).boxed()
+        } else {
+            self.list_range(range).map_ok(listed).boxed()
+        }
     }
 
     fn list_folder(&self, folder: &str) -> BoxStream<'_, Result<FolderPage, StoreError>> {

@@ -42,6 +42,8 @@ pub struct LogEntry {
     pub operation: Operation,
     /// The key, or the prefix of a listing; a `DeleteObjects` request makes an entry for each of its keys.
     pub key: String,
+    /// Behind which key a listing's page begins, where the request says so.
+    pub after: Option<String>,
     /// When the request arrived by the machine's clock, in microseconds since 1970.
     pub unix_micros: i64,
 }
@@ -92,6 +94,7 @@ impl Recorder {
             let entry = |key: &String| LogEntry {
                 operation,
                 key: key.clone(),
+                after: call.after.clone(),
                 unix_micros,
             };
             state.1.extend(call.keys.iter().map(entry));

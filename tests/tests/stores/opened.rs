@@ -15,7 +15,7 @@ use hardprune_tests::scene::fast_folder;
 use tempfile::TempDir;
 
 /// Small, so that most listings have several pages.
-const PAGE: usize = 4;
+pub const PAGE: usize = 4;
 
 /// A store, and what it stands on.
 pub struct Opened {
