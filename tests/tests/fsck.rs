@@ -12,6 +12,8 @@ mod damaged;
 mod etags;
 #[path = "fsck/meanwhile.rs"]
 mod meanwhile;
+#[path = "fsck/namespace.rs"]
+mod namespace;
 #[path = "fsck/openshift.rs"]
 mod openshift;
 #[path = "fsck/oracle.rs"]
