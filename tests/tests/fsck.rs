@@ -10,6 +10,8 @@ mod bad_input;
 mod damaged;
 #[path = "fsck/etags.rs"]
 mod etags;
+#[path = "prune/json_schema.rs"]
+mod json_schema;
 #[path = "fsck/meanwhile.rs"]
 mod meanwhile;
 #[path = "fsck/namespace.rs"]
@@ -28,3 +30,5 @@ mod random_cluster;
 mod restored;
 #[path = "fsck/scene.rs"]
 mod scene;
+#[path = "fsck/schema.rs"]
+mod schema;

@@ -1,4 +1,4 @@
-//! The report of an `fsck`, for people and as JSON.
+//! The report of an `fsck`, for people and as JSON (schema: `docs/fsck.schema.json`).
 
 use std::fmt::Write as _;
 
