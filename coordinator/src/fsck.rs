@@ -183,8 +183,8 @@ impl Check<'_> {
         }
         let digits = confirmed.digits();
         for shard in confirmed.shards(digits) {
-            let broken = confirmed.take(&shard, digits)?;
-            let tags = passes.tags.take(&shard, digits)?;
+            let broken = confirmed.take(&shard)?;
+            let tags = passes.tags.take(&shard)?;
             let in_repositories: Vec<Digest> = broken
                 .iter()
                 .filter(|broken| !broken.repository.is_empty())

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use hardprune_common::digest::Digest;
-use hardprune_common::shard::{Shard, ShardDigits};
+use hardprune_common::shard::Shard;
 use kube::core::Request;
 use tracing::warn;
 
@@ -114,7 +114,7 @@ impl KnownCluster {
         shards.sort_unstable();
         shards.dedup();
         for shard in shards {
-            self.join_shard(passes, &shard, digits, &mut lost)?;
+            self.join_shard(passes, &shard, &mut lost)?;
         }
         Ok(lost)
     }
@@ -123,19 +123,18 @@ impl KnownCluster {
         &mut self,
         passes: &mut Passes,
         shard: &Shard,
-        digits: ShardDigits,
         lost: &mut Sharded<Lost>,
     ) -> Result<(), SpoolError> {
         let mut known: HashMap<Digest, bool> = HashMap::new();
-        for image in self.images.take(shard, digits)? {
+        for image in self.images.take(shard)? {
             *known.entry(image.manifest).or_default() |= image.is_managed;
         }
         let mut parts: HashMap<Digest, Vec<Need>> = HashMap::new();
-        for part in self.parts.take(shard, digits)? {
+        for part in self.parts.take(shard)? {
             parts.entry(part.manifest).or_default().push(part);
         }
         let mut in_streams: HashSet<(Digest, String)> = HashSet::new();
-        for item in self.items.take(shard, digits)? {
+        for item in self.items.take(shard)? {
             let image = (item.manifest, item.repository.clone());
             passes.seen.tags += 1;
             match known.get(&item.manifest) {
@@ -184,7 +183,7 @@ impl KnownCluster {
                 passes.need(part)?;
             }
         }
-        for revision in passes.revisions.take(shard, digits)? {
+        for revision in passes.revisions.take(shard)? {
             let image = (revision.manifest, revision.repository);
             if in_streams.contains(&image) {
                 passes.root(image.0, &image.1, true)?;
