@@ -151,6 +151,14 @@ impl Shard {
         }
     }
 
+    /// The shards of so many digits that it consists of, ascending: itself, where those are not more than it has.
+    pub fn cut(&self, digits: ShardDigits) -> impl Iterator<Item = Self> + use<> {
+        let digits = digits.max(self.digits);
+        let finer = 4 * (digits.0 - self.digits.0);
+        let (algorithm, first) = (self.algorithm, self.leading << finer);
+        (first..first + (1 << finer)).map(move |leading| digits.shard_at(algorithm, leading))
+    }
+
     /// The plain string that the keys of all its blobs begin with.
     #[must_use]
     pub fn key_prefix(&self) -> String {
@@ -225,6 +233,11 @@ mod tests {
             let finest = ShardDigits::try_from(ShardDigits::MOST).unwrap();
             prop_assert_eq!(&finest.shard_of(&digest).within(digits), &shard);
             prop_assert_eq!(&shard.within(finest), &shard);
+            let parts: Vec<Shard> = shard.cut(finest).collect();
+            prop_assert_eq!(parts.len(), finest.count() / digits.count());
+            prop_assert!(parts.is_sorted() && parts.iter().all(|part| part.within(digits) == shard));
+            prop_assert_eq!(parts.iter().filter(|part| part.contains(&digest)).count(), 1);
+            prop_assert!(shard.cut(ShardDigits(1)).eq([shard.clone()]));
             // Its neighbours have no part in it: keys of two shards never begin alike.
             for other in [index.wrapping_sub(1), index + 1] {
                 if other < digits.count() {

@@ -13,6 +13,7 @@ mod find_missing;
 mod findings;
 mod list_repositories;
 mod lost;
+mod namespace;
 mod passes;
 mod read_link;
 mod read_manifests;
@@ -97,6 +98,7 @@ impl Check<'_> {
             Arc::clone(&self.registry),
             self.reads_in_flight,
             !self.args.asks_cluster(),
+            self.args.namespace.clone(),
             self.spool_dir.clone(),
         )?;
         list_repositories::list_repositories(&mut passes).await?;
@@ -104,9 +106,14 @@ impl Check<'_> {
         failpoint::here("fsck-repositories-listed").await;
         // After the storage, which a push writes first: what comes meanwhile is known.
         let mut cluster = match self.args.asks_cluster() {
-            true => Some(KnownCluster::ask(&self.args.references.cluster, &self.spool_dir).await?),
+            true => {
+                let namespace = self.args.namespace.as_ref();
+                let args = &self.args.references.cluster;
+                Some(KnownCluster::ask(args, namespace, &self.spool_dir).await?)
+            }
             false => None,
         };
+        self.refuse_an_empty_namespace(&passes, cluster.as_ref())?;
         let lost = cluster
             .as_mut()
             .map(|cluster| cluster.join(&mut passes))
@@ -124,6 +131,28 @@ impl Check<'_> {
         };
         self.report(&passes, findings, started, began).await?;
         Ok(status)
+    }
+
+    /// A name that is mistyped must not say that nothing is broken.
+    fn refuse_an_empty_namespace(
+        &self,
+        passes: &Passes,
+        cluster: Option<&KnownCluster>,
+    ) -> Result<(), RunError> {
+        let has_streams = cluster.is_some_and(|cluster| cluster.has_streams);
+        match &self.args.namespace {
+            Some(namespace) if passes.seen.repositories == 0 && !has_streams => {
+                let of_cluster = if cluster.is_some() {
+                    ", and the cluster no image stream in that namespace"
+                } else {
+                    ""
+                };
+                Err(RunError::Usage(format!(
+                    "--namespace {namespace}: the registry has no repository {namespace}/…{of_cluster}"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remedy(&self) -> Remedy {
@@ -154,8 +183,8 @@ impl Check<'_> {
         }
         let digits = confirmed.digits();
         for shard in confirmed.shards(digits) {
-            let broken = confirmed.take(&shard, digits)?;
-            let tags = passes.tags.take(&shard, digits)?;
+            let broken = confirmed.take(&shard)?;
+            let tags = passes.tags.take(&shard)?;
             let in_repositories: Vec<Digest> = broken
                 .iter()
                 .filter(|broken| !broken.repository.is_empty())
@@ -198,6 +227,7 @@ impl Check<'_> {
             tool: format!("hardprune {}", env!("CARGO_PKG_VERSION")),
             registry: self.registry.identity().to_owned(),
             sources: self.args.references.names(),
+            namespace: self.args.namespace.clone(),
             started,
             finished: self.registry.now().await?,
             seconds: clock::since(began).as_secs_f64(),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::clock;
-use hardprune_common::layout::REPOSITORIES;
 use hardprune_common::mark_cache::CacheWork;
 use hardprune_common::seal::MarkedRange;
 use hardprune_common::state::FileRef;
@@ -31,17 +30,22 @@ const FOLDERS_AT_ONCE: usize = 16;
 /// Repositories' folders have names of several parts; deeper than this nothing is cut.
 const DEEPEST_CUT: usize = 4;
 
-/// Cuts the key space into about as many ranges as so many workers need, of unknown and unequal size.
+/// Cuts the repositories' key space below a folder into about as many ranges as so many workers need, of unknown and unequal size.
+/// The first and the last of them have no bound on their outer side.
 ///
 /// Asks for the listing of fewer folders than there will be ranges.
 ///
 /// # Errors
 ///
 /// The store's.
-pub async fn cut_ranges(registry: &dyn Store, workers: usize) -> Result<Vec<KeyRange>, StoreError> {
+pub async fn cut_ranges(
+    registry: &dyn Store,
+    below: &str,
+    workers: usize,
+) -> Result<Vec<KeyRange>, StoreError> {
     let wanted = ranges_wanted(workers, registry.starts_listings_anywhere());
     let mut cuts = BTreeSet::new();
-    let mut level = vec![REPOSITORIES.to_owned()];
+    let mut level = vec![below.to_owned()];
     for _ in 0..DEEPEST_CUT {
         let mut below = stream::iter(level)
             .map(|folder| subfolders(registry, folder))

@@ -10,6 +10,7 @@ pub mod filesystem;
 pub mod filter;
 pub mod growth;
 pub mod hundred_million;
+pub mod images;
 pub mod machine;
 pub mod measure;
 pub mod memory;

@@ -10,6 +10,7 @@ pub mod fuzz_bodies;
 pub mod generate;
 pub mod inventory;
 pub mod kubernetes_api;
+pub mod large_cluster;
 pub mod manifests;
 pub mod metrics_document;
 pub mod nats_client;

@@ -10,8 +10,12 @@ mod bad_input;
 mod damaged;
 #[path = "fsck/etags.rs"]
 mod etags;
+#[path = "prune/json_schema.rs"]
+mod json_schema;
 #[path = "fsck/meanwhile.rs"]
 mod meanwhile;
+#[path = "fsck/namespace.rs"]
+mod namespace;
 #[path = "fsck/openshift.rs"]
 mod openshift;
 #[path = "fsck/oracle.rs"]
@@ -26,3 +30,5 @@ mod random_cluster;
 mod restored;
 #[path = "fsck/scene.rs"]
 mod scene;
+#[path = "fsck/schema.rs"]
+mod schema;

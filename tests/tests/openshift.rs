@@ -16,6 +16,8 @@ mod hard_scene;
 mod images_changing;
 #[path = "openshift/images_connection.rs"]
 mod images_connection;
+#[path = "openshift/images_freed.rs"]
+mod images_freed;
 #[path = "openshift/images_large.rs"]
 mod images_large;
 #[path = "openshift/images_properties.rs"]

@@ -1,6 +1,8 @@
 //! `hardprune check` and `hardprune delete` from end to end: the built program on registries that Debian's
 //! `docker-registry` filled and serves, in folders and on S3.
 
+#[path = "prune/json_schema.rs"]
+mod json_schema;
 #[path = "prune/kept_and_purged.rs"]
 mod kept_and_purged;
 #[path = "prune/multipart_uploads.rs"]

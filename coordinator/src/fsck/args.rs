@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::namespace::Namespace;
 use crate::cli::{OutputFormat, RegistryArgs};
 use crate::error::RunError;
 use crate::reference_source::{ReferenceArgs, SourceName};
@@ -17,6 +18,10 @@ pub struct FsckArgs {
     /// Where references come from.
     #[command(flatten)]
     pub references: ReferenceArgs,
+    /// Only repositories whose names begin with this part, and the cluster's image streams of this namespace. Never read from the
+    /// environment: what is not looked at is not known to be intact.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<Namespace>,
     /// With --references openshift: says which images it would make known to the cluster again, from their manifests in the storage,
     /// as tags lost-found-DIGEST. Changes nothing without --confirm.
     #[arg(long)]

@@ -32,9 +32,9 @@ pub(super) async fn blame(
             return Ok(confirmed);
         }
         for shard in shards {
-            let broken = passes.broken.take(&shard, digits)?;
-            let tags = passes.tags.take(&shard, digits)?;
-            let children = passes.children.take(&shard, digits)?;
+            let broken = passes.broken.take(&shard)?;
+            let tags = passes.tags.take(&shard)?;
+            let children = passes.children.take(&shard)?;
             let groups: Vec<&[Broken]> = broken.chunk_by(is_same_image).collect();
             let registry = &*passes.registry;
             let stand: Vec<Vec<&Broken>> = stream::iter(groups)

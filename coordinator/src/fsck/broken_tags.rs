@@ -19,7 +19,7 @@ use crate::error::RunError;
 pub(super) async fn look_again(passes: &mut Passes, findings: &mut Findings) -> Result<(), RunError> {
     let digits = passes.broken_tags.digits();
     for shard in passes.broken_tags.shards(digits) {
-        let tags = passes.broken_tags.take(&shard, digits)?;
+        let tags = passes.broken_tags.take(&shard)?;
         let registry = &*passes.registry;
         let found: Vec<Finding> = stream::iter(tags)
             .map(|tag| look(registry, tag))

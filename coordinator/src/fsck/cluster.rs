@@ -7,10 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use hardprune_common::digest::Digest;
-use hardprune_common::shard::{Shard, ShardDigits};
+use hardprune_common::shard::Shard;
 use kube::core::Request;
 use tracing::warn;
 
+use super::namespace::Namespace;
 use super::passes::Passes;
 use super::records::{Broken, Fault, Known, Lost, Need, Role, Tagged};
 use super::sharded::{Sharded, finest};
@@ -30,6 +31,8 @@ pub(super) struct KnownCluster {
     pub registry_host: String,
     /// Tags that name what is no digest: repository, tag, name.
     pub bad_items: Vec<(String, String, String)>,
+    /// Whether it has any image streams, in the namespace if one was asked for.
+    pub has_streams: bool,
     /// By the image.
     items: Sharded<Tagged>,
     images: Sharded<Known>,
@@ -38,12 +41,16 @@ pub(super) struct KnownCluster {
 }
 
 impl KnownCluster {
-    /// Finds the cluster, and lists what it knows.
+    /// Finds the cluster, and lists what it knows: all images, and the image streams of a namespace or of all.
     ///
     /// # Errors
     ///
     /// A cluster that cannot be found, or does not say all that it knows.
-    pub async fn ask(args: &ClusterArgs, spool_dir: &Path) -> Result<Self, RunError> {
+    pub async fn ask(
+        args: &ClusterArgs,
+        namespace: Option<&Namespace>,
+        spool_dir: &Path,
+    ) -> Result<Self, RunError> {
         let cluster = Cluster::find(args)
             .await
             .map_err(|error| RunError::Usage(error.to_string()))?;
@@ -51,21 +58,23 @@ impl KnownCluster {
             cluster,
             registry_host: REGISTRY_SERVICE.to_owned(),
             bad_items: Vec::new(),
+            has_streams: false,
             items: Sharded::new(spool_dir)?,
             images: Sharded::new(spool_dir)?,
             parts: Sharded::new(spool_dir)?,
         };
-        known.list_streams().await?;
+        known.list_streams(namespace).await?;
         known.list_images().await?;
         Ok(known)
     }
 
-    async fn list_streams(&mut self) -> Result<(), RunError> {
+    async fn list_streams(&mut self, namespace: Option<&Namespace>) -> Result<(), RunError> {
         let client = self.cluster.client.clone();
-        let mut pages = Pages::<ImageStream>::of(&client, IMAGE_STREAMS, None);
+        let mut pages = Pages::<ImageStream>::of(&client, IMAGE_STREAMS, namespace.map(Namespace::name));
         let failed = |error| failed(&self.cluster, error, "image streams");
         while let Some(page) = pages.next().await.map_err(failed)? {
             // Of a list that is begun again what was listed before comes once more, and counts once.
+            self.has_streams |= !page.items.is_empty();
             for stream in page.items {
                 take_stream(&mut self.items, &mut self.bad_items, &stream)?;
                 let host = stream.status.docker_image_repository.split_once('/');
@@ -105,7 +114,7 @@ impl KnownCluster {
         shards.sort_unstable();
         shards.dedup();
         for shard in shards {
-            self.join_shard(passes, &shard, digits, &mut lost)?;
+            self.join_shard(passes, &shard, &mut lost)?;
         }
         Ok(lost)
     }
@@ -114,20 +123,18 @@ impl KnownCluster {
         &mut self,
         passes: &mut Passes,
         shard: &Shard,
-        digits: ShardDigits,
         lost: &mut Sharded<Lost>,
     ) -> Result<(), SpoolError> {
         let mut known: HashMap<Digest, bool> = HashMap::new();
-        for image in self.images.take(shard, digits)? {
+        for image in self.images.take(shard)? {
             *known.entry(image.manifest).or_default() |= image.is_managed;
         }
-        passes.seen.images += known.len() as u64;
         let mut parts: HashMap<Digest, Vec<Need>> = HashMap::new();
-        for part in self.parts.take(shard, digits)? {
+        for part in self.parts.take(shard)? {
             parts.entry(part.manifest).or_default().push(part);
         }
         let mut in_streams: HashSet<(Digest, String)> = HashSet::new();
-        for item in self.items.take(shard, digits)? {
+        for item in self.items.take(shard)? {
             let image = (item.manifest, item.repository.clone());
             passes.seen.tags += 1;
             match known.get(&item.manifest) {
@@ -159,16 +166,24 @@ impl KnownCluster {
             }
         }
         let in_a_stream: HashSet<Digest> = in_streams.iter().map(|(manifest, _)| *manifest).collect();
-        let alone = known
-            .iter()
-            .filter(|(manifest, is_managed)| **is_managed && !in_a_stream.contains(*manifest));
+        // An image that no stream names is in no namespace.
+        let is_restricted = passes.namespace.is_some();
+        let images = if is_restricted {
+            in_a_stream.len()
+        } else {
+            known.len()
+        };
+        passes.seen.images += images as u64;
+        let alone = known.iter().filter(|(manifest, is_managed)| {
+            !is_restricted && **is_managed && !in_a_stream.contains(*manifest)
+        });
         for (manifest, _) in alone {
             passes.root(*manifest, "", false)?;
             for part in parts.get(manifest).into_iter().flatten() {
                 passes.need(part)?;
             }
         }
-        for revision in passes.revisions.take(shard, digits)? {
+        for revision in passes.revisions.take(shard)? {
             let image = (revision.manifest, revision.repository);
             if in_streams.contains(&image) {
                 passes.root(image.0, &image.1, true)?;

@@ -44,8 +44,8 @@ pub(super) async fn find_missing(passes: &mut Passes) -> Result<(), RunError> {
     let mut looks = stream::iter(shards)
         .map(|shard| {
             let taken = needs
-                .take(&shard, digits)
-                .and_then(|needs| Ok((needs, links.take(&shard, digits)?)));
+                .take(&shard)
+                .and_then(|needs| Ok((needs, links.take(&shard)?)));
             let looker = &looker;
             async move {
                 let (needs, links) = taken?;

@@ -1,4 +1,4 @@
-//! The first pass: lists all repositories, and reads every tag's link.
+//! The first pass: lists all repositories, or those of one namespace, and reads every tag's link.
 //!
 //! Comes in: the registry. Goes out: its links, its tags, and the manifests that must be whole.
 
@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
-use hardprune_common::layout::{RepositoryEntry, parse_repository_key, repository_key};
+use hardprune_common::layout::{REPOSITORIES, RepositoryEntry, parse_repository_key, repository_key};
 use hardprune_common::link::{link_fits, link_is_proved};
-use hardprune_common::store::{ListedObject, Store, StoreError};
+use hardprune_common::store::{ListRange, ListedObject, Store, StoreError};
 use hardprune_common::task::KeyRange;
 use tokio::sync::mpsc;
 
+use super::namespace::Namespace;
 use super::passes::{Passes, Seen};
 use super::read_link::{LinkSays, read_link};
 use super::records::{BrokenTag, Link, LinkKind, Need, Proof, Role, Tagged};
@@ -40,9 +41,14 @@ struct Page {
 /// A registry that cannot be listed or read: nothing is known then.
 pub(super) async fn list_repositories(passes: &mut Passes) -> Result<(), RunError> {
     let registry = Arc::clone(&passes.registry);
-    let ranges = cut_ranges(&*registry, LISTINGS_AT_ONCE).await?;
+    let below = passes
+        .namespace
+        .as_ref()
+        .map_or_else(|| REPOSITORIES.to_owned(), Namespace::folder);
+    let ranges = cut_ranges(&*registry, &below, LISTINGS_AT_ONCE).await?;
     let lister = Lister {
         registry: &*registry,
+        below: &below,
         reads_in_flight: passes.reads_in_flight,
         with_tags: passes.looks_at_links,
     };
@@ -94,6 +100,8 @@ fn take(passes: &mut Passes, page: Page) -> Result<(), RunError> {
 #[derive(Clone, Copy)]
 struct Lister<'r> {
     registry: &'r dyn Store,
+    /// The folder that is listed.
+    below: &'r str,
     reads_in_flight: usize,
     with_tags: bool,
 }
@@ -111,7 +119,10 @@ struct Place {
 impl Lister<'_> {
     async fn list(self, range: KeyRange, pages: mpsc::Sender<Page>) -> Result<(), RunError> {
         let mut place = Place::default();
-        let mut listing = self.registry.list(range.listing());
+        let mut listing = self.registry.list(ListRange {
+            prefix: self.below.to_owned(),
+            ..range.listing()
+        });
         while let Some(objects) = listing.try_next().await? {
             let mut page = Page::default();
             let mut tags = Vec::new();

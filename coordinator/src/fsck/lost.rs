@@ -40,11 +40,11 @@ pub(super) fn not_kept(passes: &mut Passes, mut lost: Sharded<Lost>) -> Result<S
     for shard in lost.shards(digits) {
         let kept: HashSet<(Digest, String)> = passes
             .kept
-            .take(&shard, digits)?
+            .take(&shard)?
             .into_iter()
             .map(|root| (root.manifest, root.repository))
             .collect();
-        for lost in lost.take(&shard, digits)? {
+        for lost in lost.take(&shard)? {
             if !kept.contains(&(lost.manifest, lost.repository.clone())) {
                 left.push(&lost.manifest, &lost)?;
             }
@@ -68,13 +68,13 @@ pub(super) async fn look_again(
     let mut indexes = Sharded::new(&passes.spool_dir)?;
     let digits = lost.digits();
     for shard in lost.shards(digits) {
-        let broken_here = broken.take(&shard, digits)?;
+        let broken_here = broken.take(&shard)?;
         let broken_images: HashSet<(Digest, &str)> = broken_here
             .iter()
             .filter(|broken| broken.fault != super::records::Fault::NoImage)
             .map(|broken| (broken.manifest, broken.repository.as_str()))
             .collect();
-        for lost in lost.take(&shard, digits)? {
+        for lost in lost.take(&shard)? {
             if !is_lost(registry, cluster, &lost, now).await? {
                 continue;
             }
@@ -101,7 +101,7 @@ pub(super) async fn look_again(
     }
     let digits = indexes.digits();
     for shard in indexes.shards(digits) {
-        for lost in indexes.take(&shard, digits)? {
+        for lost in indexes.take(&shard)? {
             let read = read_image(registry, cluster, &lost).await?.map(Some);
             findings.push(outcome(cluster, &lost, read, remedy).await)?;
         }

@@ -7,6 +7,7 @@ use hardprune_common::digest::{Algorithm, Digest};
 use hardprune_common::store::Store;
 use serde::Serialize;
 
+use super::namespace::Namespace;
 use super::records::{Broken, BrokenTag, Link, Need, Role, Root, Tagged};
 use super::sharded::Sharded;
 use crate::spool::SpoolError;
@@ -71,6 +72,8 @@ pub(super) struct Passes {
     pub reads_in_flight: usize,
     /// Whether a repository serves only what it has links to. OpenShift's registry goes by the cluster's images instead.
     pub looks_at_links: bool,
+    /// Only what is in it is looked at. `None`: all.
+    pub namespace: Option<Namespace>,
     pub spool_dir: PathBuf,
     pub seen: Seen,
     /// By the manifest.
@@ -98,12 +101,14 @@ impl Passes {
         registry: Arc<dyn Store>,
         reads_in_flight: usize,
         looks_at_links: bool,
+        namespace: Option<Namespace>,
         spool_dir: PathBuf,
     ) -> Result<Self, SpoolError> {
         Ok(Self {
             registry,
             reads_in_flight,
             looks_at_links,
+            namespace,
             seen: Seen::default(),
             roots: Sharded::new(&spool_dir)?,
             revisions: Sharded::new(&spool_dir)?,

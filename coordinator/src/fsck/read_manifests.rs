@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hardprune_common::digest::Digest;
 use hardprune_common::layout::blob_key;
 use hardprune_common::manifest::{LARGEST_MANIFEST, Parts};
-use hardprune_common::shard::{Shard, ShardDigits};
+use hardprune_common::shard::Shard;
 use hardprune_common::store::{Store, StoreError};
 
 use super::passes::Passes;
@@ -38,13 +38,13 @@ pub(super) async fn read_manifests(passes: &mut Passes) -> Result<(), RunError> 
             return Ok(());
         }
         for shard in shards {
-            read_shard(passes, &shard, digits).await?;
+            read_shard(passes, &shard).await?;
         }
     }
 }
 
-async fn read_shard(passes: &mut Passes, shard: &Shard, digits: ShardDigits) -> Result<(), RunError> {
-    let roots = passes.roots.take(shard, digits)?;
+async fn read_shard(passes: &mut Passes, shard: &Shard) -> Result<(), RunError> {
+    let roots = passes.roots.take(shard)?;
     let registry = Arc::clone(&passes.registry);
     let by_manifest: Vec<&[Root]> = roots.chunk_by(|a, b| a.manifest == b.manifest).collect();
     let mut reads = stream::iter(by_manifest)

@@ -1,4 +1,4 @@
-//! The report of an `fsck`, for people and as JSON.
+//! The report of an `fsck`, for people and as JSON (schema: `docs/fsck.schema.json`).
 
 use std::fmt::Write as _;
 
@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::findings::{Counts, Finding, Findings, Restored};
+use super::namespace::Namespace;
 use super::passes::Seen;
 use crate::cli::OutputFormat;
 use crate::error::RunError;
@@ -24,6 +25,9 @@ pub(super) struct Report {
     pub tool: String,
     pub registry: String,
     pub sources: Vec<SourceName>,
+    /// With `--namespace`: nothing else was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
     pub started: Timestamp,
     pub finished: Timestamp,
     pub seconds: f64,
@@ -79,8 +83,12 @@ impl Report {
             dangling,
             ..
         } = self.seen;
+        let of = self
+            .namespace
+            .as_ref()
+            .map_or_else(String::new, |namespace| format!(" of namespace {namespace}"));
         let mut text = format!(
-            "Looked at {repositories} repositories, {tags} tags, {manifests} manifests, {needed_blobs} blobs that they need\n"
+            "Looked at {repositories} repositories{of}, {tags} tags, {manifests} manifests, {needed_blobs} blobs that they need\n"
         );
         if dangling > 0 {
             let _ = writeln!(

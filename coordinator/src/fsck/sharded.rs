@@ -55,14 +55,10 @@ impl<R: Record> Sharded<R> {
     }
 
     /// Takes all records of a shard out, sorted, each once.
-    pub fn take(&mut self, shard: &Shard, digits: ShardDigits) -> Result<Vec<R>, SpoolError> {
-        let mut finer: Vec<Shard> = self.spool.shards().cloned().collect();
-        finer.retain(|finer| finer.within(digits) == *shard);
-        finer.sort_unstable();
-        finer.dedup();
+    pub fn take(&mut self, shard: &Shard) -> Result<Vec<R>, SpoolError> {
         let mut records = Vec::new();
-        for shard in finer {
-            records.extend(self.spool.take(&shard)?);
+        for finer in shard.cut(self.finest) {
+            records.extend(self.spool.take(&finer)?);
         }
         // By the digest first, and so as the shards are.
         records.sort_unstable();
@@ -106,7 +102,7 @@ mod tests {
         let digits = sharded.digits();
         let mut found = Vec::new();
         for shard in sharded.shards(digits) {
-            found.extend(sharded.take(&shard, digits).unwrap());
+            found.extend(sharded.take(&shard).unwrap());
         }
         assert_eq!(found, roots);
         assert!(sharded.shards(digits).is_empty());

@@ -4,6 +4,7 @@
 //! `plan_images`); then streams lose what goes (`prune_streams`), and images nothing names any longer go (`prune_images`).
 
 mod arguments;
+mod blob_sizes;
 mod go_values;
 pub mod graph;
 pub mod image_reference;

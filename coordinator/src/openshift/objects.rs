@@ -85,10 +85,14 @@ pub struct Layer {
 
 /// A child of an index.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Child {
     /// The digest of its manifest.
     #[serde(default)]
     pub digest: String,
+    /// The bytes of its manifest.
+    #[serde(default)]
+    pub manifest_size: i64,
 }
 
 impl Image {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hardprune_common::clock;
 use hardprune_common::failpoint;
 use hardprune_common::filter::FilterSeed;
+use hardprune_common::layout::REPOSITORIES;
 use hardprune_common::run::Epoch;
 use hardprune_common::seal::{MarkedRange, SealError, SealedMark, SealedPlan};
 use hardprune_common::state::{FileRef, epoch_folder};
@@ -172,7 +173,7 @@ impl Run {
         let known = cache.and_then(|cache| cache.ranges(wanted, anywhere, rules.judge_whole_repositories()));
         let ranges = match known {
             Some(ranges) => ranges,
-            None => mark::cut_ranges(&*self.registry, self.workers).await?,
+            None => mark::cut_ranges(&*self.registry, REPOSITORIES, self.workers).await?,
         };
         let to_mark = |range| match cache {
             Some(cache) => cache.to_mark(range),

@@ -1,4 +1,4 @@
-//! Runs a program to its end and measures it from outside: time, peak memory, output.
+//! Runs a program to its end and measures it from outside: time, processor time, peak memory, output.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How often the kernel's mark of the peak memory is read: it only grows, so only the last moment is missed.
+/// How often the kernel's accounts are read, the mark of the peak memory and the processor's time: they only grow, so only the last
+/// moment is missed.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// One run of a program.
@@ -17,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Measured {
     /// From before its start to after its end.
     pub elapsed: Duration,
+    /// The processor's time that all of its threads had, in the program and in the kernel for it.
+    pub processor: Duration,
     /// The most memory that it had resident (`VmHWM`), in bytes.
     pub peak_bytes: u64,
     /// All of its standard output.
@@ -34,27 +37,29 @@ pub fn measure(mut command: Command) -> Result<Measured> {
     command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     let started = Instant::now();
     let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
-    let status_file = format!("/proc/{}/status", child.id());
+    let folder = format!("/proc/{}", child.id());
     let (ended, waits) = channel::<()>();
     let watch = thread::spawn(move || {
-        let mut peak = 0;
+        let (mut peak, mut processor) = (0, Duration::ZERO);
         loop {
-            peak = peak.max(peak_bytes(&status_file).unwrap_or(0));
+            peak = peak.max(peak_bytes(&format!("{folder}/status")).unwrap_or(0));
+            processor = processor.max(processor_time(&format!("{folder}/stat")).unwrap_or_default());
             if waits.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
-                return peak;
+                return (peak, processor);
             }
         }
     });
     let status = child.wait()?;
     let elapsed = started.elapsed();
     drop(ended);
-    let peak_bytes = watch.join().unwrap_or(0);
+    let (peak_bytes, processor) = watch.join().unwrap_or_default();
     let stdout = content(&mut stdout)?;
     if !status.success() {
         bail!("{name} ended with {status}:\n{stdout}{}", content(&mut stderr)?);
     }
     Ok(Measured {
         elapsed,
+        processor,
         peak_bytes,
         stdout,
     })
@@ -67,6 +72,17 @@ pub fn peak_bytes(status_file: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// The time of a process on processors (`utime` and `stime`, proc(5)), to a hundredth of a second.
+fn processor_time(stat_file: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(stat_file).ok()?;
+    // The second field is a name in brackets, which may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut ticks = rest.split_whitespace().skip(11).map(str::parse::<u64>);
+    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+    // A tick is the same on every Linux for programs (`USER_HZ`).
+    Some(Duration::from_millis((user + system) * 10))
 }
 
 fn content(file: &mut File) -> Result<String> {
@@ -144,9 +160,19 @@ mod tests {
         assert_eq!(run.stdout, "done\n");
         assert!(run.elapsed >= Duration::from_millis(50));
         assert!(run.peak_bytes > 100_000, "{}", run.peak_bytes);
+        // It slept.
+        assert!(run.processor < run.elapsed, "{run:?}");
         let mut command = Command::new("sh");
         command.args(["-c", "echo why >&2; exit 3"]);
         assert!(measure(command).unwrap_err().to_string().contains("why"));
+    }
+
+    #[test]
+    fn what_a_program_does_takes_processor_time() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while [ $((n += 1)) -lt 300000 ]; do :; done"]);
+        let run = measure(command).unwrap();
+        assert!(run.processor > Duration::ZERO, "{run:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use hardprune_tests::bench::verdict::Findings;
 use hardprune_tests::bench::{
-    Effort, bare_delete, document, filesystem, filter, growth, hundred_million, machine, memory,
+    Effort, bare_delete, document, filesystem, filter, growth, hundred_million, images, machine, memory,
     provider_limit, s3, scale_out, second_run, sim_requests, stock_latency,
 };
 
@@ -41,6 +41,7 @@ enum Part {
     BareDelete,
     StockLatency,
     HundredMillion,
+    Images,
 }
 
 impl Part {
@@ -58,6 +59,7 @@ impl Part {
             Self::BareDelete => bare_delete::measure_bare_delete(effort),
             Self::StockLatency => stock_latency::measure_stock_latency(effort),
             Self::HundredMillion => hundred_million::measure_hundred_million(effort),
+            Self::Images => images::measure_images(effort),
         }
     }
 }

@@ -83,7 +83,7 @@ fn check(folder: &str) -> Result<()> {
 #[test]
 fn what_is_named_is_there_and_what_is_there_is_named() {
     let folders = folders().unwrap();
-    assert_eq!(folders.len(), 10);
+    assert_eq!(folders.len(), 13);
     for folder in folders {
         let checked = check(&folder);
         assert!(checked.is_ok(), "{folder}: {checked:?}");

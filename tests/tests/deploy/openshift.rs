@@ -1,5 +1,7 @@
 //! `deploy/openshift`: the CronJob that operators know, and the maintenance procedure, confined and with arguments that the program has.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -7,11 +9,12 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use crate::command_lines::{Variables, accept, ensure_read};
 use crate::files::{document, is_secret, variables};
 use crate::manifests::{Object, objects, strictly};
-use crate::pods::{confined_container, confined_pod};
+use crate::pods::{confined_container, confined_pod, policies_that_deny_the_rest};
 
 const IMAGES: &str = "deploy/openshift/base/images-cronjob.yaml";
 const MAINTENANCE: &str = "deploy/openshift/maintenance/maintenance-cronjob.yaml";
 const OPTIONS: &str = "deploy/openshift/maintenance/options.env";
+const NETWORK: &str = "deploy/openshift/components/network-policy";
 const COMPONENTS: [&str; 2] = [
     "deploy/openshift/components/storage-s3/storage.yaml",
     "deploy/openshift/components/storage-pvc/storage.yaml",
@@ -220,8 +223,17 @@ fn cron_job_patch(path: &str) -> Result<PodSpec> {
 
 #[test]
 fn accounts_are_bound_in_their_namespace() {
-    for folder in ["deploy/openshift/base", "deploy/openshift/maintenance"] {
-        let objects = objects(folder).unwrap();
+    let folders = [
+        &["deploy/openshift/base"][..],
+        &["deploy/openshift/maintenance"],
+        &[
+            "deploy/openshift/fsck",
+            "deploy/openshift/components/fsck-restore",
+        ],
+    ];
+    for folders in folders {
+        let objects = folders.iter().flat_map(|folder| objects(folder).unwrap());
+        let objects: Vec<Object> = objects.collect();
         let named = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
         let account = named("ServiceAccount").next().unwrap();
         assert_eq!(account.value["metadata"]["namespace"], "openshift-image-registry");
@@ -242,11 +254,52 @@ fn accounts_are_bound_in_their_namespace() {
                 binding.name
             );
         }
-        let cron_job: CronJob = strictly(&named("CronJob").next().unwrap().value).unwrap();
-        let spec = cron_job.spec.unwrap();
-        assert_eq!(
-            pod(&spec).unwrap().service_account_name.as_ref(),
-            Some(&account.name)
-        );
+        for cron_job in named("CronJob") {
+            let cron_job: CronJob = strictly(&cron_job.value).unwrap();
+            let spec = cron_job.spec.unwrap();
+            assert_eq!(
+                pod(&spec).unwrap().service_account_name.as_ref(),
+                Some(&account.name)
+            );
+        }
     }
+}
+
+/// The names of the policies that let a pod with these labels out.
+fn ways_out(labels: &BTreeMap<String, String>) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for policy in policies_that_deny_the_rest(NETWORK)? {
+        let spec = policy.spec.context("no spec")?;
+        let wanted = spec.pod_selector.unwrap_or_default().match_labels;
+        let wanted = wanted.context("it selects all pods of the namespace")?;
+        ensure!(
+            wanted
+                .get("app.kubernetes.io/name")
+                .is_some_and(|name| name == "hardprune"),
+            "it selects others' pods: {wanted:?}"
+        );
+        ensure!(
+            policy.metadata.namespace.as_deref() == Some("openshift-image-registry"),
+            "in another namespace"
+        );
+        ensure!(spec.ingress.is_none(), "nothing has to reach these pods");
+        if spec.egress.is_some() && wanted.iter().all(|(name, value)| labels.get(name) == Some(value)) {
+            names.extend(policy.metadata.name);
+        }
+    }
+    Ok(names)
+}
+
+#[test]
+fn pods_reach_what_they_need_and_nothing_more() {
+    let everyone = ["hardprune-dns", "hardprune-api", "hardprune-registry"];
+    let maintenance = [&everyone[..], &["hardprune-storage"]].concat();
+    for (path, expected) in [(IMAGES, &everyone[..]), (MAINTENANCE, &maintenance)] {
+        let cron_job = cron_job(path).unwrap();
+        let template = &job(&cron_job).unwrap().template;
+        let labels = template.metadata.clone().unwrap().labels.unwrap();
+        assert_eq!(ways_out(&labels).unwrap(), expected, "{path}");
+    }
+    let others = BTreeMap::from([("docker-registry".to_owned(), "default".to_owned())]);
+    assert_eq!(ways_out(&others).unwrap(), Vec::<String>::new());
 }

@@ -14,6 +14,7 @@ use hardprune_tests::openshift_fixtures::{Case, Scenery};
 use hardprune_tests::openshift_registry::{OpenshiftRegistry, RegistryFault};
 use hardprune_tests::program::Finished;
 use hardprune_tests::scene::Scene;
+use hardprune_tests::storage_writer::revision_link_key;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -186,6 +187,15 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Writes the link of a manifest into a repository, as a push did long ago.
+    pub fn push(&self, repository: &str, digest: &str) -> Result<()> {
+        self.scene.storage().put(
+            &revision_link_key(repository, digest),
+            digest.as_bytes(),
+            SystemTime::now() - OLD,
+        )
     }
 
     fn operator(&self, kind: &str) -> Result<Value> {

@@ -13,6 +13,8 @@ use crate::manifests::{objects, strictly};
 use crate::openshift::{SERVICE_CA, images_arguments};
 use crate::openshift_cluster::Cluster;
 
+const FSCK: &str = "deploy/openshift/fsck";
+
 /// What may be done, or was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Access {
@@ -144,6 +146,7 @@ fn asked_for(request: &Request) -> Result<Access> {
         ("GET", None) if query.contains("watch=") => "watch",
         ("GET", None) => "list",
         ("PUT", Some(_)) => "update",
+        ("POST", None) => "create",
         ("DELETE", Some(_)) => "delete",
         (method, _) => bail!("{method} {path}: which verb is that?"),
     };
@@ -156,19 +159,21 @@ fn asked_for(request: &Request) -> Result<Access> {
     })
 }
 
-fn ensure_smallest(folder: &str, cluster: &Cluster) -> Result<()> {
+/// Fails where a request is allowed neither by what an account may do anyway nor by the roles of a folder, or a rule of those is not
+/// needed.
+fn ensure_smallest(anyway: &[Access], folder: &str, cluster: &Cluster) -> Result<()> {
     let requests = cluster.api.requests();
     let asked: BTreeSet<Access> = requests.iter().map(asked_for).collect::<Result<_>>()?;
-    let (theirs, ours) = (image_pruner(), ours(folder)?);
+    let ours = ours(folder)?;
     let allowed = |rules: &[Access], asked: &Access| rules.iter().any(|rule| rule.allows(asked));
     for asked in &asked {
         ensure!(
-            allowed(&theirs, asked) || allowed(&ours, asked),
+            allowed(anyway, asked) || allowed(&ours, asked),
             "not allowed: {asked:?}"
         );
     }
     for rule in &ours {
-        let needs = |asked: &&Access| rule.allows(asked) && !allowed(&theirs, asked);
+        let needs = |asked: &&Access| rule.allows(asked) && !allowed(anyway, asked);
         ensure!(asked.iter().any(|asked| needs(&asked)), "not needed: {rule:?}");
     }
     Ok(())
@@ -208,7 +213,7 @@ fn prune_images(arguments: &[String], before: impl FnOnce(&Cluster) -> Result<()
 #[test]
 fn the_cron_job_for_images_may_do_what_it_does_and_nothing_more() -> Result<()> {
     let cluster = prune_images(&images_arguments()?, |_| Ok(()))?;
-    ensure_smallest("deploy/openshift/base", &cluster)
+    ensure_smallest(&image_pruner(), "deploy/openshift/base", &cluster)
 }
 
 #[test]
@@ -223,7 +228,31 @@ fn maintenance_may_do_what_it_does_and_nothing_more() -> Result<()> {
         let finished = cluster.run(step)?;
         ensure!(finished.status == 0, "{step}: {finished:?}");
     }
-    ensure_smallest("deploy/openshift/maintenance", &cluster)
+    ensure_smallest(&image_pruner(), "deploy/openshift/maintenance", &cluster)
+}
+
+/// A registry with an image that no stream of its repository names, and a manifest of which the cluster has no image.
+fn checked(restore: &[&str]) -> Result<Cluster> {
+    let cluster = Cluster::start(Vec::new())?;
+    cluster.push("ns/again", &cluster.tagged()?[0])?;
+    let storage = cluster.scene.store_names().remove(0);
+    let arguments = [&["fsck", &storage, "--references", "openshift"], restore].concat();
+    let finished = cluster.scene.program.run(&arguments)?;
+    ensure!(finished.status == 6, "{finished:?}");
+    Ok(cluster)
+}
+
+#[test]
+fn fsck_may_read_what_it_reads_and_nothing_more() -> Result<()> {
+    ensure_smallest(&[], FSCK, &checked(&[])?)?;
+    // Nor does a dry run need more.
+    ensure_smallest(&[], FSCK, &checked(&["--restore"])?)
+}
+
+#[test]
+fn fsck_may_restore_what_it_restores_and_nothing_more() -> Result<()> {
+    let cluster = checked(&["--restore", "--confirm"])?;
+    ensure_smallest(&ours(FSCK)?, "deploy/openshift/components/fsck-restore", &cluster)
 }
 
 #[test]

@@ -279,31 +279,36 @@ fn images_are_those_of_this_version() {
     }
 }
 
-#[test]
-fn everything_is_denied_but_what_is_said() {
-    let policies: Vec<NetworkPolicy> = objects(BASE)
-        .unwrap()
+/// The network policies of a folder, of which one denies everything, and no other allows something without saying what.
+pub fn policies_that_deny_the_rest(folder: &str) -> Result<Vec<NetworkPolicy>> {
+    let policies: Vec<NetworkPolicy> = objects(folder)?
         .iter()
         .filter(|object| object.kind == "NetworkPolicy")
-        .map(|object| strictly(&object.value).unwrap())
-        .collect();
+        .map(|object| strictly(&object.value))
+        .collect::<Result<_>>()?;
     let both = Some(vec!["Ingress".to_owned(), "Egress".to_owned()]);
     let denied = policies
         .iter()
         .filter_map(|policy| policy.spec.as_ref())
         .any(|spec| spec.policy_types == both && spec.ingress.is_none() && spec.egress.is_none());
-    assert!(denied);
+    ensure!(denied, "{folder}: nothing is denied");
     for spec in policies.iter().filter_map(|policy| policy.spec.as_ref()) {
         for rule in spec.egress.iter().flatten() {
-            assert!(rule.to.is_some() && rule.ports.is_some(), "{rule:?}");
+            ensure!(rule.to.is_some() && rule.ports.is_some(), "{rule:?}");
         }
         for rule in spec.ingress.iter().flatten() {
             let health = Some(IntOrString::String("health".to_owned()));
-            assert!(rule.from.is_some(), "{rule:?}");
-            assert!(
+            ensure!(rule.from.is_some(), "{rule:?}");
+            ensure!(
                 rule.ports.iter().flatten().all(|port| port.port == health),
                 "{rule:?}"
             );
         }
     }
+    Ok(policies)
+}
+
+#[test]
+fn everything_is_denied_but_what_is_said() {
+    policies_that_deny_the_rest(BASE).unwrap();
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::graph::Graph;
 use super::plan_stream::is_last;
 use super::rules::{Ages, Rules};
-use crate::openshift::objects::{Image, ImageMetadata, ImageStream};
+use crate::openshift::objects::{Image, ImageStream};
 
 /// An image that goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,35 +98,3 @@ pub fn plan_images(
     });
     Ok(plans.collect())
 }
-
-/// The bytes of blobs as images tell them: those of layers, of the config (what metadata counts besides the layers), and of the
-/// manifest where the cluster keeps it. Blobs that none tells are not in it.
-#[must_use]
-pub fn blob_sizes(graph: &Graph) -> HashMap<&str, u64> {
-    let mut sizes = HashMap::new();
-    for (name, image) in &graph.images {
-        let mut layers: HashMap<&str, u64> = HashMap::new();
-        for layer in &image.docker_image_layers {
-            if let Ok(size) = u64::try_from(layer.size) {
-                layers.insert(&layer.name, size);
-            }
-        }
-        let of_layers: u64 = layers.values().fold(0, |sum, size| sum.saturating_add(*size));
-        if let ImageMetadata::Read { id, size } = &image.docker_image_metadata
-            && let Some(size) = u64::try_from(*size)
-                .ok()
-                .and_then(|size| size.checked_sub(of_layers))
-            && (1..=LARGEST_CONFIG).contains(&size)
-        {
-            sizes.entry(id.as_str()).or_insert(size);
-        }
-        if let Some(size) = image.manifest_bytes {
-            sizes.insert(name, size);
-        }
-        sizes.extend(layers);
-    }
-    sizes
-}
-
-/// What is more is no config: registries do not take it.
-const LARGEST_CONFIG: u64 = 4 << 20;

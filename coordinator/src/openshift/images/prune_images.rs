@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::blob_sizes::blob_sizes;
 use super::output::Figures;
-use super::plan_images::{ImagePlan, blob_sizes, plan_images, used_digests};
+use super::plan_images::{ImagePlan, plan_images, used_digests};
 use super::registry_client::Deleted;
 use super::run::Run;
 use crate::openshift::list_objects::{self, ApiError, IMAGES};
