@@ -58,6 +58,8 @@ pub const STATEFUL_SETS: Kind = kind("apps/v1", "StatefulSet", "statefulsets");
 pub const JOBS: Kind = kind("batch/v1", "Job", "jobs");
 /// `CronJob`.
 pub const CRON_JOBS: Kind = kind("batch/v1", "CronJob", "cronjobs");
+/// `CronJob` of a cluster that does not have [`CRON_JOBS`]: OpenShift before 4.8, Kubernetes before 1.21.
+pub const BETA_CRON_JOBS: Kind = kind("batch/v1beta1", "CronJob", "cronjobs");
 /// `ImageStream`.
 pub const IMAGE_STREAMS: Kind = kind("image.openshift.io/v1", "ImageStream", "imagestreams");
 /// `ImageStreamMapping`: it is only created, and adds an image to a stream.

@@ -43,6 +43,11 @@ const RESOURCES: &[Resource] = &[
     of("apps", "statefulsets", "StatefulSet"),
     of("batch", "jobs", "Job"),
     of("batch", "cronjobs", "CronJob"),
+    // The same objects: clusters before 1.21 have this version only.
+    Resource {
+        version: "v1beta1",
+        ..of("batch", "cronjobs", "CronJob")
+    },
     of("apps.openshift.io", "deploymentconfigs", "DeploymentConfig"),
     of("build.openshift.io", "builds", "Build"),
     of("build.openshift.io", "buildconfigs", "BuildConfig"),
