@@ -10,7 +10,7 @@ mod faults;
 mod front;
 mod mappings;
 mod objects;
-mod resources;
+pub(crate) mod resources;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -26,7 +26,8 @@ pub use self::faults::{Effect, Fault};
 
 use self::objects::Objects;
 
-const TOKEN: &str = "sha256~a-token-of-the-tests";
+/// The bearer token that it wants.
+pub const TOKEN: &str = "sha256~a-token-of-the-tests";
 
 /// A request that was answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,12 +135,6 @@ impl KubernetesApi {
         format!("http://{}", self.address)
     }
 
-    /// The bearer token that it wants.
-    #[must_use]
-    pub fn token(&self) -> &'static str {
-        TOKEN
-    }
-
     /// Writes a kubeconfig for it into a folder.
     ///
     /// # Errors
@@ -187,6 +182,18 @@ impl KubernetesApi {
     #[must_use]
     pub fn mutations(&self) -> Vec<Request> {
         self.requests().into_iter().filter(Request::is_mutating).collect()
+    }
+
+    /// Removes all objects, and forgets the requests.
+    pub fn clear(&self) {
+        for id in self.objects().keys() {
+            self.remove(id);
+        }
+        self.shared
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Adds a controller: what it makes of an object that somebody wrote over HTTP is written before that is answered.

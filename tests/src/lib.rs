@@ -2,12 +2,14 @@
 
 pub mod bench;
 pub mod checker;
+pub mod cluster;
 pub mod content;
 pub mod docker_registry;
 pub mod fleet;
 pub mod free_port;
 pub mod fuzz_bodies;
 pub mod generate;
+pub(crate) mod http_connections;
 pub mod inventory;
 pub mod kubernetes_api;
 pub mod large_cluster;
@@ -20,6 +22,7 @@ pub mod openshift_registry;
 pub mod program;
 pub mod pull;
 pub mod push;
+pub mod real_cluster;
 pub mod redis_server;
 pub mod s3_server;
 pub mod scene;

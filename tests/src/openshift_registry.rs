@@ -10,7 +10,8 @@ use base64::Engine;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::kubernetes_api::KubernetesApi;
+use crate::cluster::Cluster;
+use crate::kubernetes_api::TOKEN;
 use crate::scripted_http::{Asked, Reply, ScriptedHttp};
 
 /// What goes wrong.
@@ -72,11 +73,13 @@ impl OpenshiftRegistry {
     /// A machine without a free port.
     pub fn start(
         files: BTreeMap<String, String>,
-        cluster: Arc<KubernetesApi>,
+        cluster: &Arc<impl Cluster>,
         faults: Vec<RegistryFault>,
     ) -> Result<Self> {
         let files = Arc::new(Mutex::new(files));
         let serving = Arc::clone(&files);
+        // A thread that still serves must not be what keeps a cluster.
+        let cluster = Arc::downgrade(cluster);
         let server = ScriptedHttp::start(move |asked| {
             let path = asked.path.as_str();
             let mut met = faults
@@ -88,11 +91,14 @@ impl OpenshiftRegistry {
                     Effect::Wait(until) => drop(until.lock().unwrap_or_else(PoisonError::into_inner).recv()),
                 }
             }
-            if !knows(asked, cluster.token()) {
+            if !knows(asked) {
                 return Reply::new(401, &[], "");
             }
+            let Some(cluster) = cluster.upgrade() else {
+                return Reply::new(500, &[], "");
+            };
             let mut files = serving.lock().unwrap_or_else(PoisonError::into_inner);
-            let status = answer(&mut files, &cluster, asked);
+            let status = answer(&mut files, &*cluster, asked);
             Reply::new(status, &[], "")
         })?;
         Ok(Self { server, files })
@@ -118,7 +124,7 @@ impl OpenshiftRegistry {
 }
 
 /// Any user with five letters, as `oc` makes them up, and the token.
-fn knows(asked: &Asked, token: &str) -> bool {
+fn knows(asked: &Asked) -> bool {
     let basic = asked
         .header("authorization")
         .and_then(|value| value.strip_prefix("Basic "));
@@ -128,10 +134,10 @@ fn knows(asked: &Asked, token: &str) -> bool {
         .unwrap_or_default();
     decoded
         .split_once(':')
-        .is_some_and(|(user, password)| user.len() == 5 && password == token)
+        .is_some_and(|(user, password)| user.len() == 5 && password == TOKEN)
 }
 
-fn answer(files: &mut BTreeMap<String, String>, cluster: &KubernetesApi, asked: &Asked) -> u16 {
+fn answer(files: &mut BTreeMap<String, String>, cluster: &impl Cluster, asked: &Asked) -> u16 {
     if asked.method == "GET" {
         return if matches!(asked.path.as_str(), "/" | "/healthz") {
             200
@@ -176,7 +182,7 @@ fn delete_layer_link(files: &mut BTreeMap<String, String>, repository: &str, dig
 
 fn delete_manifest_link(
     files: &mut BTreeMap<String, String>,
-    cluster: &KubernetesApi,
+    cluster: &impl Cluster,
     repository: &str,
     digest: &str,
 ) -> u16 {
@@ -188,9 +194,12 @@ fn delete_manifest_link(
         return 404;
     }
     // The newest revision of a tag of the image stream is what the registry takes for the tag.
-    let objects = cluster.objects();
-    let stream = objects.get(&format!("ImageStream/{repository}"));
-    let tags = stream.and_then(|stream| stream["status"]["tags"].as_array());
+    let Ok(stream) = cluster.image_stream(repository) else {
+        return 500;
+    };
+    let tags = stream
+        .as_ref()
+        .and_then(|stream| stream["status"]["tags"].as_array());
     let tagged = tags
         .into_iter()
         .flatten()

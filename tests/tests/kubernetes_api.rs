@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use futures::StreamExt;
-use hardprune_tests::kubernetes_api::{Effect, Fault, KubernetesApi};
+use hardprune_tests::kubernetes_api::{Effect, Fault, KubernetesApi, TOKEN};
 use hardprune_tests::openshift_fixtures::{self, Case, Scenery};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn stream(tags: Value) -> Value {
 async fn ask(api: &KubernetesApi, method: Method, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
     let mut request = Client::new()
         .request(method, format!("{}{path}", api.url()))
-        .bearer_auth(api.token());
+        .bearer_auth(TOKEN);
     if let Some(body) = body {
         request = request
             .header("content-type", "application/json")
@@ -121,7 +121,7 @@ async fn a_watch_tells_what_changes() -> Result<()> {
     let (_, list) = ask(&api, Method::GET, IMAGES, None).await?;
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
     let url = format!("{}{IMAGES}?watch=true&resourceVersion={version}", api.url());
-    let response = Client::new().get(url).bearer_auth(api.token()).send().await?;
+    let response = Client::new().get(url).bearer_auth(TOKEN).send().await?;
     api.put(image("b"))?;
     let mut lines = response.bytes_stream();
     let line = lines.next().await.unwrap()?;

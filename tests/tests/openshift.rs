@@ -26,3 +26,5 @@ mod images_properties;
 mod images_recorded;
 #[path = "openshift/images_scene.rs"]
 mod images_scene;
+#[path = "openshift/real_cluster.rs"]
+mod real_cluster;

@@ -14,6 +14,8 @@ use tracing::{debug, warn};
 const PAGE: u32 = 500;
 /// So often an expired list is begun again in pages; then it is asked for in one piece, which cannot expire.
 const MOST_RESTARTS: u32 = 5;
+/// What the client says for a reason where the answer was no `Status`.
+const NO_STATUS: &str = "Failed to parse error data";
 
 /// A kind of objects, and where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,8 @@ pub const STATEFUL_SETS: Kind = kind("apps/v1", "StatefulSet", "statefulsets");
 pub const JOBS: Kind = kind("batch/v1", "Job", "jobs");
 /// `CronJob`.
 pub const CRON_JOBS: Kind = kind("batch/v1", "CronJob", "cronjobs");
+/// `CronJob` of a cluster that does not have [`CRON_JOBS`]: OpenShift before 4.8, Kubernetes before 1.21.
+pub const BETA_CRON_JOBS: Kind = kind("batch/v1beta1", "CronJob", "cronjobs");
 /// `ImageStream`.
 pub const IMAGE_STREAMS: Kind = kind("image.openshift.io/v1", "ImageStream", "imagestreams");
 /// `ImageStreamMapping`: it is only created, and adds an image to a stream.
@@ -154,6 +158,9 @@ impl ApiError {
     #[must_use]
     pub fn of(error: &kube::Error, what: &str) -> Self {
         if let kube::Error::Api(status) = error {
+            if status.reason == NO_STATUS {
+                return Self::without_status(status.code, &status.message, what);
+            }
             return Self::Refused {
                 code: status.code,
                 reason: crate::human::printable(&status.reason),
@@ -167,6 +174,29 @@ impl ApiError {
         Self::NoAnswer {
             what: what.to_owned(),
             problem,
+        }
+    }
+
+    /// From an answer that is no `Status`: of a path that no API has, or of somebody between. In the words of `oc`'s client.
+    fn without_status(code: u16, text: &str, what: &str) -> Self {
+        let (reason, message) = match code {
+            404 => (
+                "NotFound",
+                "the server could not find the requested resource".to_owned(),
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request".to_owned(),
+            ),
+            _ => (
+                "InternalError",
+                format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+            ),
+        };
+        Self::Refused {
+            code,
+            reason: reason.to_owned(),
+            message: crate::human::printable(&format!("{message} ({what})")),
         }
     }
 }
@@ -323,6 +353,24 @@ pub async fn ask<T: DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_that_are_no_status() {
+        let said = |code, text: &str| {
+            let status = kube::core::Status::failure(text, NO_STATUS).with_code(code);
+            let error = ApiError::of(&kube::Error::Api(status.boxed()), "/apis/a/v1/b");
+            assert_eq!(error.code(), Some(code));
+            error.to_string()
+        };
+        assert_eq!(
+            said(404, "404 page not found"),
+            "the server could not find the requested resource (/apis/a/v1/b)"
+        );
+        assert_eq!(
+            said(502, "<html>"),
+            "an error on the server (\"<html>\") has prevented the request from succeeding (/apis/a/v1/b)"
+        );
+    }
 
     #[test]
     fn paths() {

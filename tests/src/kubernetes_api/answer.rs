@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::mappings;
-use super::objects::{Objects, Page, key};
+use super::objects::{Objects, Page, key, set_generation};
 use super::resources::{self, Target};
 
 /// A request, read.
@@ -104,6 +104,7 @@ fn create(objects: &mut Objects, call: &Call, mut target: Target) -> Answer {
         object["metadata"]["namespace"] = target.namespace.clone().into();
     }
     object["metadata"]["creationTimestamp"] = now().into();
+    set_generation(target.resource, &mut object);
     Answer::Document(201, objects.write(key(&target), object))
 }
 

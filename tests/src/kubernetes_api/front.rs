@@ -1,9 +1,8 @@
 //! The HTTP side of the server: takes connections, lets each request meet its faults, records it, streams watches.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::TcpListener;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
@@ -12,39 +11,22 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::{self, Answer, Call, failure};
 use super::faults::Effect;
 use super::objects::key;
 use super::resources::{self, Target};
 use super::{Shared, TOKEN};
+use crate::http_connections;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Takes connections for ever.
-pub(super) async fn serve(shared: Arc<Shared>, listener: StdListener) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => drop(tokio::spawn(serve_connection(Arc::clone(&shared), socket))),
-            // Out of file descriptors, or a client that has gone: the next one may fare better.
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    }
-}
-
-async fn serve_connection(shared: Arc<Shared>, socket: TcpStream) {
-    let service = service_fn(|request| respond(Arc::clone(&shared), request));
-    let _ = socket.set_nodelay(true);
-    // An error here is a connection that the client or a fault has broken.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(socket), service)
-        .await;
+pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> io::Result<()> {
+    let service = service_fn(move |request| respond(Arc::clone(&shared), request));
+    http_connections::serve(listener, service).await
 }
 
 async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Body>> {

@@ -70,10 +70,7 @@ impl Objects {
         if namespace.is_empty() == resource.is_namespaced {
             bail!("{kind} {name}: with a namespace or without?");
         }
-        // As a real server does with kinds that are not its own.
-        if resource.group.contains('.') && object["metadata"]["generation"].is_null() {
-            object["metadata"]["generation"] = 1.into();
-        }
+        set_generation(resource, &mut object);
         self.write((kind, namespace, name), object);
         Ok(())
     }
@@ -179,6 +176,13 @@ impl Objects {
             next,
             left,
         }
+    }
+}
+
+/// As a real server does with kinds that are not its own.
+pub(super) fn set_generation(resource: Resource, object: &mut Value) {
+    if resource.group.contains('.') && object["metadata"]["generation"].is_null() {
+        object["metadata"]["generation"] = 1.into();
     }
 }
 

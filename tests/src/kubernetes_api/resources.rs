@@ -2,7 +2,7 @@
 
 /// A kind, and where its objects are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Resource {
+pub(crate) struct Resource {
     /// Empty for the core group.
     pub group: &'static str,
     pub version: &'static str,
@@ -43,6 +43,11 @@ const RESOURCES: &[Resource] = &[
     of("apps", "statefulsets", "StatefulSet"),
     of("batch", "jobs", "Job"),
     of("batch", "cronjobs", "CronJob"),
+    // The same objects: clusters before 1.21 have this version only.
+    Resource {
+        version: "v1beta1",
+        ..of("batch", "cronjobs", "CronJob")
+    },
     of("apps.openshift.io", "deploymentconfigs", "DeploymentConfig"),
     of("build.openshift.io", "builds", "Build"),
     of("build.openshift.io", "buildconfigs", "BuildConfig"),
@@ -117,7 +122,7 @@ fn find(group: &str, version: &str, plural: &str) -> Option<Resource> {
 }
 
 /// Finds a kind by what an object says of itself; without `apiVersion` by its kind only.
-pub(super) fn of_kind(api_version: Option<&str>, kind: &str) -> Option<Resource> {
+pub(crate) fn of_kind(api_version: Option<&str>, kind: &str) -> Option<Resource> {
     let mut found = RESOURCES.iter().filter(|resource| {
         resource.kind == kind && api_version.is_none_or(|version| version == resource.api_version())
     });
@@ -130,6 +135,16 @@ impl Resource {
         match self.group {
             "" => self.version.to_owned(),
             group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// The path of all of them, or of those of a namespace that is not empty.
+    pub fn path(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() { "/api" } else { "/apis" };
+        let version = self.api_version();
+        match namespace {
+            "" => format!("{root}/{version}/{}", self.plural),
+            namespace => format!("{root}/{version}/namespaces/{namespace}/{}", self.plural),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! to the S3 service. Every answer carries the store's time.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,20 +13,18 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use s3s::dto::StreamingBlob;
 use s3s::service::S3Service;
 use s3s::{Body, HttpError};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::body_check::check_body;
 use super::call::Call;
 use super::faults::{Effect, MetFault};
 use super::operations::MetFaults;
 use super::{Shared, simulated};
+use crate::http_connections;
 
 type Answer = Result<Response<Body>, HttpError>;
 
@@ -41,24 +39,9 @@ pub(super) struct Front {
 
 impl Front {
     /// Takes connections for ever.
-    pub(super) async fn serve(self: Arc<Self>, listener: StdListener) -> io::Result<()> {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            match listener.accept().await {
-                Ok((socket, _)) => drop(tokio::spawn(Arc::clone(&self).serve_connection(socket))),
-                // Out of file descriptors, or a client that has gone: the next one may fare better.
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    }
-
-    async fn serve_connection(self: Arc<Self>, socket: TcpStream) {
-        let service = service_fn(|request| Arc::clone(&self).answer(request));
-        // An error here is a connection that the client or a fault has broken.
-        let _ = socket.set_nodelay(true);
-        let _ = http1::Builder::new()
-            .serve_connection(TokioIo::new(socket), service)
-            .await;
+    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        let service = service_fn(move |request| Arc::clone(&self).answer(request));
+        http_connections::serve(listener, service).await
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {

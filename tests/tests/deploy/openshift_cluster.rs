@@ -89,7 +89,7 @@ impl Cluster {
         );
 
         let api = Arc::new(KubernetesApi::start(Vec::new())?);
-        let registry = OpenshiftRegistry::start(files.clone(), Arc::clone(&api), faults)?;
+        let registry = OpenshiftRegistry::start(files.clone(), &api, faults)?;
         for object in case.objects(&Scenery::ago(&registry.host(), AGO))? {
             api.put(object)?;
         }

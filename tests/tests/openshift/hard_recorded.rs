@@ -2,9 +2,13 @@
 //! `docs/openshift-differences.md` says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use hardprune_tests::cluster::Cluster;
+use hardprune_tests::kubernetes_api::KubernetesApi;
 use hardprune_tests::openshift_fixtures::{Case, Scenery};
+use hardprune_tests::real_cluster::RealCluster;
 use hardprune_tests::scene::number;
 use regex::Regex;
 use serde_json::Value;
@@ -77,6 +81,7 @@ fn digest_of(path: &str) -> String {
 }
 
 struct Compared {
+    on: On,
     /// What the real one removed and we keep.
     kept: BTreeSet<String>,
     /// What we remove and the real one left.
@@ -84,9 +89,25 @@ struct Compared {
     deleted: Value,
 }
 
-fn compare(name: &str, on: On) -> Result<Compared> {
+/// Everywhere, by the in-memory API always, and by a real cluster where the environment wants it.
+fn compare(name: &str) -> Result<Vec<Compared>> {
     let case = Case::load(name)?;
-    let (scene, checked, deleted) = HardScene::of(&case, on)?.prune()?;
+    let mut compared = compare_in(KubernetesApi::start(Vec::new())?, &case)?;
+    if let Some(cluster) = RealCluster::of_environment()? {
+        compared.extend(compare_in(cluster, &case).context("in the real cluster")?);
+    }
+    Ok(compared)
+}
+
+fn compare_in(cluster: impl Cluster, case: &Case) -> Result<Vec<Compared>> {
+    let cluster = Arc::new(cluster);
+    let everywhere = EVERYWHERE.into_iter();
+    let compared = everywhere.map(|on| compare_on(on, &cluster, case).with_context(|| format!("{on:?}")));
+    compared.collect()
+}
+
+fn compare_on<C: Cluster>(on: On, cluster: &Arc<C>, case: &Case) -> Result<Compared> {
+    let (scene, checked, deleted) = HardScene::in_cluster(Arc::clone(cluster), case, on)?.prune()?;
     let ours = scene.removed()?;
     let recorded = case.recorded("delete")?;
     let theirs = recorded.after["storage"]["removed"]
@@ -144,14 +165,18 @@ fn compare(name: &str, on: On) -> Result<Compared> {
             "{path} is removed, and was not"
         );
     }
-    Ok(Compared { kept, more, deleted })
+    Ok(Compared {
+        on,
+        kept,
+        more,
+        deleted,
+    })
 }
 
 #[test]
 fn used_and_orphan_blobs_streams_that_are_gone_and_links_of_images_no_longer_tagged() {
-    for on in EVERYWHERE {
-        let compared = compare("hard-basic", on).unwrap();
-        assert_eq!(compared.kept, BTreeSet::new(), "{on:?}");
+    for compared in compare("hard-basic").unwrap() {
+        assert_eq!(compared.kept, BTreeSet::new(), "{:?}", compared.on);
         assert_eq!(compared.deleted["blobs"]["deleted"], 11);
         assert_eq!(compared.deleted["bytes"]["freed"], 2302);
         assert!(!compared.more.is_empty());
@@ -161,11 +186,16 @@ fn used_and_orphan_blobs_streams_that_are_gone_and_links_of_images_no_longer_tag
 /// The children of an index that is tagged stay: the real one removes their links, and all of one that is no image of its own.
 #[test]
 fn children_of_indexes() {
-    for on in EVERYWHERE {
-        let compared = compare("hard-multiarch", on).unwrap();
+    for compared in compare("hard-multiarch").unwrap() {
         let (blobs, links): (Vec<_>, Vec<_>) =
             compared.kept.iter().partition(|path| path.starts_with("blobs/"));
-        assert_eq!((blobs.len(), links.len()), (3, 3), "{on:?}: {:?}", compared.kept);
+        assert_eq!(
+            (blobs.len(), links.len()),
+            (3, 3),
+            "{:?}: {:?}",
+            compared.on,
+            compared.kept
+        );
         assert!(
             links
                 .iter()
@@ -177,24 +207,22 @@ fn children_of_indexes() {
 
 #[test]
 fn shapes_of_repositories() {
-    for on in EVERYWHERE {
-        let compared = compare("hard-repos", on).unwrap();
-        assert_eq!(compared.kept, BTreeSet::new(), "{on:?}");
+    for compared in compare("hard-repos").unwrap() {
+        assert_eq!(compared.kept, BTreeSet::new(), "{:?}", compared.on);
         assert_eq!(compared.deleted["blobs"]["deleted"], 15);
     }
 }
 
 #[test]
 fn a_random_cluster() {
-    for on in EVERYWHERE {
-        let compared = compare("hard-random", on).unwrap();
+    for compared in compare("hard-random").unwrap() {
         let blobs = compared
             .kept
             .iter()
             .filter(|path| path.starts_with("blobs/"))
             .count();
         // Of children that are no images of their own.
-        assert_eq!(blobs, 7, "{on:?}: {:?}", compared.kept);
+        assert_eq!(blobs, 7, "{:?}: {:?}", compared.on, compared.kept);
         assert_eq!(compared.deleted["blobs"]["deleted"], 65 - 7);
     }
 }

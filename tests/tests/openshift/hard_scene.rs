@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use hardprune_tests::cluster::Cluster;
 use hardprune_tests::fleet::{Fleet, QUICK};
 use hardprune_tests::kubernetes_api::KubernetesApi;
 use hardprune_tests::openshift_fixtures::{Case, Scenery};
@@ -24,20 +26,29 @@ pub enum On {
 
 pub const EVERYWHERE: [On; 3] = [On::Folder, On::S3, On::Nats];
 
-pub struct HardScene {
-    pub api: KubernetesApi,
+pub struct HardScene<C = KubernetesApi> {
+    pub api: Arc<C>,
     pub scene: Scene,
     on: On,
 }
 
 impl HardScene {
     pub fn of(case: &Case, on: On) -> Result<Self> {
-        let scenery = Scenery::now("registry.example:5000");
-        Self::with(case.objects(&scenery)?, &case.storage()?, on)
+        Self::in_cluster(Arc::new(KubernetesApi::start(Vec::new())?), case, on)
     }
 
     pub fn with(objects: Vec<Value>, files: &BTreeMap<String, String>, on: On) -> Result<Self> {
-        let api = KubernetesApi::start(objects)?;
+        Self::holding(Arc::new(KubernetesApi::start(objects)?), files, on)
+    }
+}
+
+impl<C: Cluster> HardScene<C> {
+    pub fn in_cluster(api: Arc<C>, case: &Case, on: On) -> Result<Self> {
+        api.load(case.objects(&Scenery::now("registry.example:5000"))?)?;
+        Self::holding(api, &case.storage()?, on)
+    }
+
+    fn holding(api: Arc<C>, files: &BTreeMap<String, String>, on: On) -> Result<Self> {
         let scene = Scene::holding(files, on != On::Folder)?;
         let config = api.kubeconfig(scene.folder())?;
         let scene = scene.with("KUBECONFIG", path(&config)?);

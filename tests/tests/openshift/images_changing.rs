@@ -314,6 +314,40 @@ fn lists_that_may_be_missing_and_lists_that_may_not() -> Result<()> {
     Ok(())
 }
 
+/// OpenShift before 4.8 has cron jobs in their beta version only.
+#[test]
+fn cron_jobs_of_an_old_cluster_keep_what_they_use() -> Result<()> {
+    let scene = Scene::history()?;
+    let unknown = |version: &str| {
+        let path = format!("/batch/{version}/cronjobs");
+        Fault::on(
+            "GET",
+            &path,
+            refused("could not find the requested resource", 404),
+        )
+    };
+    scene.api.fault(unknown("v1"));
+    let oldest = scene.tagged("ns/is")?["latest"].last().unwrap().clone();
+    let image = format!("{}/ns/is@{oldest}", scene.registry.host());
+    let pods = json!({"spec": {"containers": [{"name": "c", "image": image}]}});
+    scene.api.put(json!({
+        "apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": {"namespace": "ns", "name": "nightly"},
+        "spec": {"jobTemplate": {"spec": {"template": pods}}},
+    }))?;
+    let finished = scene.prune(&[])?;
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(scene.tagged("ns/is")?["latest"].contains(&oldest));
+
+    scene.api.fault(unknown("v1beta1"));
+    let finished = scene.prune(&[])?;
+    assert_eq!(finished.status, 1, "{finished:?}");
+    assert!(
+        finished.stderr.contains("could not find the requested resource"),
+        "{finished:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn an_image_that_is_gone_already_is_no_failure() -> Result<()> {
     let scene = Scene::history()?;

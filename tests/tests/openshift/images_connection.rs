@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use anyhow::Result;
 use hardprune_tests::docker_registry::{DockerRegistry, RegistryConfig};
 use hardprune_tests::free_port::free_port;
+use hardprune_tests::kubernetes_api::TOKEN;
 use hardprune_tests::openshift_fixtures::Case;
 use hardprune_tests::openshift_registry::RegistryFault;
 use hardprune_tests::program::Finished;
@@ -261,7 +262,7 @@ fn the_token_is_never_shown() -> Result<()> {
     let finished = scene.prune(&["-vvv"])?;
     assert_eq!(finished.status, 1, "{finished:?}");
     assert!(finished.stderr.contains("EOF"), "{finished:?}");
-    let token = scene.api.token();
+    let token = TOKEN;
     assert!(
         !finished.stderr.contains(token) && !finished.stdout.contains(token),
         "{finished:?}"

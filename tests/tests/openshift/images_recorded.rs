@@ -2,12 +2,15 @@
 //! except where `docs/openshift-differences.md` says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use hardprune_tests::kubernetes_api::kubeconfig;
+use hardprune_tests::cluster::Cluster;
+use hardprune_tests::kubernetes_api::{KubernetesApi, TOKEN, kubeconfig};
 use hardprune_tests::openshift_fixtures::{Case, Recorded, Scenery};
 use hardprune_tests::openshift_registry::RegistryFault;
 use hardprune_tests::program::{Finished, Hardprune};
+use hardprune_tests::real_cluster::RealCluster;
 use hardprune_tests::scripted_http::Reply;
 use serde_json::{Value, json};
 
@@ -119,17 +122,17 @@ struct Played {
     difference: Option<&'static Difference>,
 }
 
-fn play(name: &str, case: &Case, run: &str) -> Result<Played> {
+fn play<C: Cluster>(cluster: &Arc<C>, name: &str, case: &Case, run: &str) -> Result<Played> {
     let description = &case.description["runs"][run];
     let recorded = case.recorded(run)?;
-    let scene = Scene::of(case, faults(description)?)?;
+    let scene = Scene::on(Arc::clone(cluster), case, faults(description)?)?;
     let files_before = scene.registry.files();
-    let before = scene.api.objects();
+    let before = scene.api.objects()?;
     let url = match description["api_port"].as_u64() {
         Some(port) => format!("http://127.0.0.1:{port}"),
         None => scene.api.url(),
     };
-    let token = description["no_token"].is_null().then(|| scene.api.token());
+    let token = description["no_token"].is_null().then_some(TOKEN);
     let config = kubeconfig(scene.home.path(), &url, token)?;
     let program = Hardprune::new()?.with("KUBECONFIG", &config);
     let mut arguments = vec!["images".to_owned()];
@@ -156,7 +159,7 @@ fn play(name: &str, case: &Case, run: &str) -> Result<Played> {
         recorded,
         scenery,
         before,
-        after: api.objects(),
+        after: api.objects()?,
         files_before,
         files_after: registry.files(),
         mutations,
@@ -369,11 +372,21 @@ fn similar<T: AsRef<str>, U: AsRef<str>>(what: &str, expected: &[T], found: &[U]
     Ok(())
 }
 
+/// On the in-memory API always, and on a real cluster where the environment wants it.
 fn all_runs(name: &str) -> Result<()> {
+    all_runs_on(KubernetesApi::start(Vec::new())?, name)?;
+    match RealCluster::of_environment()? {
+        Some(cluster) => all_runs_on(cluster, name).context("on the real cluster"),
+        None => Ok(()),
+    }
+}
+
+pub fn all_runs_on(cluster: impl Cluster, name: &str) -> Result<()> {
     let case = Case::load(name)?;
+    let cluster = Arc::new(cluster);
     let mut failed = Vec::new();
     for run in case.runs() {
-        if let Err(error) = play(name, &case, &run).and_then(|played| played.check()) {
+        if let Err(error) = play(&cluster, name, &case, &run).and_then(|played| played.check()) {
             failed.push(format!("{name}/{run}: {error:#}"));
         }
     }

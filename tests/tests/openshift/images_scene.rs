@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use hardprune_tests::cluster::Cluster;
 use hardprune_tests::kubernetes_api::KubernetesApi;
 use hardprune_tests::openshift_fixtures::{Case, Scenery};
 use hardprune_tests::openshift_registry::{OpenshiftRegistry, RegistryFault};
@@ -11,28 +12,31 @@ use hardprune_tests::program::{Finished, Hardprune};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub struct Scene {
-    pub api: Arc<KubernetesApi>,
+pub struct Scene<C = KubernetesApi> {
+    pub api: Arc<C>,
     pub registry: OpenshiftRegistry,
     pub scenery: Scenery,
     pub home: TempDir,
 }
 
-impl Scene {
-    pub fn of(case: &Case, faults: Vec<RegistryFault>) -> Result<Self> {
+impl<C: Cluster> Scene<C> {
+    pub fn on(api: Arc<C>, case: &Case, faults: Vec<RegistryFault>) -> Result<Self> {
         // The registry's address stands in the objects, and the API's token opens the registry.
-        let api = Arc::new(KubernetesApi::start(Vec::new())?);
-        let registry = OpenshiftRegistry::start(case.storage()?, Arc::clone(&api), faults)?;
+        let registry = OpenshiftRegistry::start(case.storage()?, &api, faults)?;
         let scenery = Scenery::now(&registry.host());
-        for object in case.objects(&scenery)? {
-            api.put(object)?;
-        }
+        api.load(case.objects(&scenery)?)?;
         Ok(Self {
             api,
             registry,
             scenery,
             home: tempfile::tempdir()?,
         })
+    }
+}
+
+impl Scene {
+    pub fn of(case: &Case, faults: Vec<RegistryFault>) -> Result<Self> {
+        Self::on(Arc::new(KubernetesApi::start(Vec::new())?), case, faults)
     }
 
     /// One stream with one tag of six revisions; by default three go.

@@ -19,7 +19,8 @@ use super::list_cluster::Versions;
 use super::rules::Ages;
 use super::uses::Uses;
 use crate::openshift::list_objects::{
-    self, BUILD_CONFIGS, BUILDS, CRON_JOBS, IMAGE_STREAMS, IMAGES, Kind, LIMIT_RANGES, Listed, PODS,
+    self, BETA_CRON_JOBS, BUILD_CONFIGS, BUILDS, CRON_JOBS, IMAGE_STREAMS, IMAGES, Kind, LIMIT_RANGES,
+    Listed, PODS,
 };
 use crate::openshift::objects::{Image, ImageStream};
 
@@ -210,7 +211,7 @@ impl Late {
             PODS => uses.add_pod(&read(object)?, &self.ages, bad),
             BUILDS => uses.add_build("build", &read(object)?, bad),
             BUILD_CONFIGS => uses.add_build("buildconfig", &read(object)?, bad),
-            CRON_JOBS => uses.add_cron_job(&read(object)?, bad),
+            CRON_JOBS | BETA_CRON_JOBS => uses.add_cron_job(&read(object)?, bad),
             kind => uses.add_workload(kind.plural, &read(object)?, bad),
         }
         Ok(uses)

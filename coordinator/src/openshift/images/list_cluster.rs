@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use super::graph::Lists;
 use super::uses::Users;
 use crate::openshift::list_objects::{
-    self, ApiError, BUILD_CONFIGS, BUILDS, CRON_JOBS, DAEMON_SETS, DEPLOYMENT_CONFIGS, DEPLOYMENTS,
-    IMAGE_STREAMS, IMAGES, JOBS, Kind, LIMIT_RANGES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
-    STATEFUL_SETS,
+    self, ApiError, BETA_CRON_JOBS, BUILD_CONFIGS, BUILDS, CRON_JOBS, DAEMON_SETS, DEPLOYMENT_CONFIGS,
+    DEPLOYMENTS, IMAGE_STREAMS, IMAGES, JOBS, Kind, LIMIT_RANGES, PODS, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 
 /// What a kind that cannot be listed comes to.
@@ -64,7 +64,10 @@ pub async fn list_cluster(
         let workloads = from.list(kind, otherwise, &mut versions).await?;
         users.workloads.push((name, workloads));
     }
-    users.cron_jobs = from.list(CRON_JOBS, Fail, &mut versions).await?;
+    users.cron_jobs = match from.list(CRON_JOBS, Fail, &mut versions).await {
+        Err(error) if error.code() == Some(404) => from.list(BETA_CRON_JOBS, Fail, &mut versions).await?,
+        listed => listed?,
+    };
     let limit_ranges = from.list(LIMIT_RANGES, Fail, &mut versions).await?;
     let streams = from.list(IMAGE_STREAMS, Fail, &mut versions).await?;
     let everywhere = From {
