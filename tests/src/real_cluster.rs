@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use http::Method;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -179,12 +179,24 @@ impl RealCluster {
             // It stays as it is told to be.
             body["spec"]["schedulerName"] = "nobody".into();
         }
+        let spec = body["spec"].as_object_mut().filter(|_| kind == "Pod");
+        let ephemeral = spec.and_then(|spec| spec.remove("ephemeralContainers"));
         let mask = self.proxy.mask;
         mask.hide(&mut body);
         let collection = resource.path(namespace);
         let mut made = self.api().must(Method::POST, &collection, Some(&body)).await?;
         let path = mask.path(&format!("{collection}/{name}"));
         self.made().objects.push((id, path.clone()));
+        if let Some(ephemeral) = ephemeral {
+            // A pod gets them later only; clusters before 1.23 know nothing of them.
+            made["spec"]["ephemeralContainers"] = ephemeral;
+            let path = format!("{path}/ephemeralcontainers");
+            match self.api().ask(Method::PUT, &path, Some(&made)).await? {
+                (200, with_them) => made = with_them,
+                (404, _) => {}
+                (status, refusal) => bail!("PUT {path}: {status} {}", refusal["message"]),
+            }
+        }
         if matches!(kind, "Pod" | "ImageStream") && !object["status"].is_null() {
             made["status"] = object["status"].clone();
             self.api()
