@@ -218,6 +218,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// Whether what was read is read again for less than it costs to keep it: on a disk of this machine.
+    fn rereads_are_cheap(&self) -> bool {
+        false
+    }
+
     /// Lists as [`Store::list`] does, but may show layer links, and what is not wanted, by their keys only, where a listing
     /// would have to look at each by itself: on a filesystem. [`Store::look_at`] does then.
     ///

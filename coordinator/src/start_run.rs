@@ -144,7 +144,7 @@ pub async fn start_run(order: Order, command: &str) -> Result<ExitStatus, RunErr
         reviewed,
         guards,
         cache: cache.redis(),
-        uses_mark_cache: !order.execution.mark_cache.no_mark_cache,
+        uses_mark_cache: order.execution.mark_cache.is_used(&*registry),
         spool_dir: order
             .execution
             .spool_dir

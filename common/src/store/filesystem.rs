@@ -7,6 +7,7 @@
 mod copy;
 mod delete;
 mod empty_folders;
+mod kind;
 mod walk;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -293,6 +294,10 @@ impl Store for FilesystemStore {
 
     fn delete_batch_limit(&self) -> usize {
         DELETE_BATCH
+    }
+
+    fn rereads_are_cheap(&self) -> bool {
+        kind::is_local(&self.root)
     }
 
     fn list(&self, range: ListRange) -> BoxStream<'_, Result<Vec<ListedObject>, StoreError>> {

@@ -47,7 +47,7 @@ fn damage(path: &Path, how: usize) {
 fn damaged_and_missing_files_are_misses() {
     for how in 0..5 {
         for name in ["latest.json", "/index-", ".blocks.jsonl", ".manifests"] {
-            let scene = Scene::on_folder(&shape()).unwrap();
+            let scene = on_folder();
             let all = scene.truth.manifests as u64;
             scene.check(&[]).unwrap();
             let damaged = files(&scene, name);
@@ -81,10 +81,7 @@ fn folder(scene: &Scene, registry: &str) -> PathBuf {
 
 #[test]
 fn another_registrys_cache_is_a_miss() {
-    let (scene, other) = (
-        Scene::on_folder(&shape()).unwrap(),
-        Scene::on_folder(&shape()).unwrap(),
-    );
+    let (scene, other) = (on_folder(), on_folder());
     let identity = |scene: &Scene| scene.check(&[]).unwrap()["registry"].as_str().unwrap().to_owned();
     let (ours, theirs) = (identity(&scene), identity(&other));
     fs::remove_dir_all(folder(&scene, &ours)).unwrap();
@@ -152,7 +149,7 @@ fn forge_blocks(scene: &Scene, bytes_of: impl Fn(&str, &str) -> Vec<u8>) {
 /// Who can write to the state store says that no manifest needs anything, and is not believed (R1).
 #[test]
 fn forged_manifests_are_misses() {
-    let scene = Scene::on_folder(&shape()).unwrap();
+    let scene = on_folder();
     forge_blocks(&scene, |_, _| {
         br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#
             .to_vec()

@@ -101,7 +101,7 @@ fn only_what_went_by_a_doubted_manifest_is_looked_at_again() {
 /// What no listing shows: a disk that lost bits. What the manifest needs is known, so nothing of it goes.
 #[test]
 fn a_manifest_that_rotted_unseen_loses_nothing() {
-    let scene = Scene::on_folder(&shape()).unwrap();
+    let scene = on_folder();
     let report = scene.report(0, &scene.delete(&SEED)).unwrap();
     scene.check_accounts(&report).unwrap();
     let live = scene.inventory().unwrap();
@@ -161,7 +161,7 @@ fn a_manifest_that_was_pushed_again_is_known_again() {
 /// What lies behind a symbolic link is read each time: its listing says nothing of it.
 #[test]
 fn a_manifest_behind_a_symbolic_link_is_read_each_time() {
-    let scene = Scene::on_folder(&shape()).unwrap();
+    let scene = on_folder();
     let (_, digest) = revisions(scene.storage()).unwrap().swap_remove(3);
     let path = scene.state().join(blob_key(&digest));
     let elsewhere = scene.folder().join("elsewhere");

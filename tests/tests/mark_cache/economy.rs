@@ -1,7 +1,7 @@
 //! What a second run asks for: what is new, exactly.
 
 use hardprune_tests::fleet::Fleet;
-use hardprune_tests::scene::{Scene, number};
+use hardprune_tests::scene::number;
 use hardprune_tests::storage_writer::blob_key;
 use std::collections::BTreeMap;
 
@@ -90,7 +90,7 @@ fn without_the_cache_everything_is_read_and_nothing_is_kept() {
 
 #[test]
 fn in_a_folder_and_for_deletes_as_well() {
-    let scene = Scene::on_folder(&shape()).unwrap();
+    let scene = on_folder();
     let all = scene.truth.manifests as u64;
     let report = scene.report(0, &scene.delete(&SEED)).unwrap();
     assert_eq!(manifests_of(&report).unwrap(), (all, 0));

@@ -25,7 +25,7 @@ fn kill_and_resume(scene: &Scene, failpoints: &str) -> Result<(u64, u64)> {
 #[test]
 fn a_resumed_run_knows_what_its_sealed_mark_knew() {
     for failpoint in ["after-seal", "after-lock-allows", "after-dangling", "after-sweep"] {
-        let scene = Scene::on_folder(&shape()).unwrap();
+        let scene = on_folder();
         let known = kill_and_resume(&scene, &format!("{failpoint}=return")).unwrap();
         assert_eq!(known, (0, all(&scene)), "{failpoint}");
     }
@@ -38,7 +38,7 @@ fn killed_while_it_is_written_nothing_is_known_and_nothing_is_lost() {
         "mark-cache-block=5*off->return",
         "after-mark=return",
     ] {
-        let scene = Scene::on_folder(&shape()).unwrap();
+        let scene = on_folder();
         let known = kill_and_resume(&scene, failpoints).unwrap();
         assert_eq!(known, (all(&scene), 0), "{failpoints}");
         let report = scene.report(0, &scene.delete(&SEED)).unwrap();
@@ -100,7 +100,7 @@ fn a_run_that_is_stopped_hands_on_what_it_has_marked() {
 /// A state store that takes no block ends no run.
 #[test]
 fn a_cache_that_cannot_be_written_is_none() {
-    let scene = Scene::on_folder(&shape()).unwrap();
+    let scene = on_folder();
     let report = scene.check(&[]).unwrap();
     let folder = scene.program.home().join(".local/state/hardprune/mark-cache");
     std::fs::remove_dir_all(&folder).unwrap();

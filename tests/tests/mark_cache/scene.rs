@@ -32,6 +32,15 @@ pub fn on_s3() -> Scene {
     Scene::on_s3(&shape(), options).unwrap()
 }
 
+/// In a folder on a disk, where the cache must be asked for.
+pub fn on_folder() -> Scene {
+    kept_on_a_disk(Scene::on_folder(&shape()).unwrap())
+}
+
+pub fn kept_on_a_disk(scene: Scene) -> Scene {
+    scene.with("HARDPRUNE_MARK_CACHE", "true")
+}
+
 pub fn long_ago() -> SystemTime {
     SystemTime::now() - Duration::from_secs(30 * 86_400)
 }
