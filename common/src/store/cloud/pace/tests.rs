@@ -123,15 +123,23 @@ async fn the_limit_of_each_prefix_is_held_and_seldom_met() {
     }
 }
 
-/// A short sweep is over before a slow increase has mended a first guess.
+/// A short sweep is over before a slow increase has mended a first guess. How good that is depends on how many batches a second's end
+/// has let through: so there are several first minutes.
 #[tokio::test(start_paused = true)]
 async fn a_first_guess_that_is_too_low_is_soon_mended() {
-    let (tasks, pace, store) = (LocalSet::new(), pace(), Limited::new(3500.0, false));
-    ask_for_ever(&tasks, &pace, &store, deletes(4, 1000));
-    pass(&tasks, 1).await;
-    let asked = store.take();
-    eprintln!("{asked:?}");
-    assert!(asked.keys >= 0.95 * 60.0 * 4.0 * 3500.0, "{asked:?}");
+    const STARTS: u8 = 12;
+    let mut keys = 0.0;
+    for _ in 0..STARTS {
+        let (tasks, pace, store) = (LocalSet::new(), pace(), Limited::new(3500.0, false));
+        ask_for_ever(&tasks, &pace, &store, deletes(4, 1000));
+        pass(&tasks, 1).await;
+        let asked = store.take();
+        assert!(asked.keys >= 0.9 * 60.0 * 4.0 * 3500.0, "{asked:?}");
+        keys += asked.keys;
+    }
+    let held = keys / (f64::from(STARTS) * 60.0 * 4.0 * 3500.0);
+    eprintln!("{:.1} % of the limit held", held * 100.0);
+    assert!(held >= 0.95, "only {held} of the limit is held");
 }
 
 #[tokio::test(start_paused = true)]
