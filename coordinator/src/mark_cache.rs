@@ -5,12 +5,12 @@
 //! is believed: ranges must leave repositories whole, bytes must be those of their digests (`worker/src/manifest_cache.rs`), and every
 //! manifest that was not read must be listed (`find`). What cannot be used is as if it were not there.
 
+mod args;
 mod retention;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use clap::Args;
 use hardprune_common::clock;
 use hardprune_common::digest::Digest;
 use hardprune_common::failpoint;
@@ -20,12 +20,12 @@ use hardprune_common::run::Epoch;
 use hardprune_common::seal::MarkedRange;
 use hardprune_common::segment::{SegmentWriter, read_segment};
 use hardprune_common::state::{FileRef, StateError, StateStore};
-use hardprune_common::store::Store;
 use hardprune_common::task::{KeyRange, RangeCut, RangeSize};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+pub use self::args::MarkCacheArgs;
 use crate::mark::ToMark;
 
 /// The version of the index and of all that it names.
@@ -40,26 +40,6 @@ const REVISIONS_OF_A_RANGE: u64 = 1_600;
 
 /// Servers of one store have clocks of their own: what was written so shortly before an epoch may have been written in it.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
-
-/// The options of the mark cache.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct MarkCacheArgs {
-    /// Reads every manifest again, and keeps none for the next run. Otherwise what the latest run on this registry read is not read
-    /// again, if it used the same state store; but on a disk of this machine, where that would save nothing.
-    #[arg(long, env = "HARDPRUNE_NO_MARK_CACHE")]
-    pub no_mark_cache: bool,
-    /// Keeps manifests for the next run on a disk of this machine, too, unless --no-mark-cache is given.
-    #[arg(long, env = "HARDPRUNE_MARK_CACHE")]
-    pub mark_cache: bool,
-}
-
-impl MarkCacheArgs {
-    /// Whether manifests of a registry are kept, and what was kept is used.
-    #[must_use]
-    pub fn is_used(self, registry: &dyn Store) -> bool {
-        !self.no_mark_cache && (self.mark_cache || !registry.rereads_are_cheap())
-    }
-}
 
 /// What a run hands on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

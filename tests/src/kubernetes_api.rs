@@ -5,7 +5,7 @@
 //! token, scripted faults, and a record of all requests. It runs on threads of its own and ends when dropped. What it does not
 //! have: validation, defaults, selectors, server-side apply, other content types than JSON.
 
-mod answer;
+pub(crate) mod answer;
 mod faults;
 mod front;
 mod mappings;

@@ -20,6 +20,8 @@ mod images_connection;
 mod images_freed;
 #[path = "openshift/images_large.rs"]
 mod images_large;
+#[path = "openshift/images_lists.rs"]
+mod images_lists;
 #[path = "openshift/images_properties.rs"]
 mod images_properties;
 #[path = "openshift/images_recorded.rs"]

@@ -138,12 +138,13 @@ impl Store for CloudStore {
     }
 
     fn glance(&self, range: ListRange, _wanted: Wanted) -> BoxStream<'_, Result<Vec<Glimpse>, StoreError>> {
-        let listed = |page: Vec<ListedObject>| page.into_iter().map(Glimpse::Listed).collect();
-        if self.starts_listings_anywhere() {
-            self.list_ahead(range).map_ok(listed).boxed()
-        } else {
-            self.list_range(range).map_ok(listed).boxed()
-        }
+        let pages = match self.starts_listings_anywhere() {
+            true => self.list_ahead(range).boxed(),
+            false => self.list_range(range).boxed(),
+        };
+        pages
+            .map_ok(|page| page.into_iter().map(Glimpse::Listed).collect())
+            .boxed()
     }
 
     fn list_folder(&self, folder: &str) -> BoxStream<'_, Result<FolderPage, StoreError>> {

@@ -168,12 +168,15 @@ fn merge(object: &mut Value, patch: &Value) {
 }
 
 /// A `Status` that says what went wrong.
-pub(super) fn failure(code: u16, reason: &str, message: &str) -> Answer {
-    let status = json!({
+pub(crate) fn failure_status(code: u16, reason: &str, message: &str) -> Value {
+    json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": code,
-    });
-    Answer::Document(code, status)
+    })
+}
+
+pub(super) fn failure(code: u16, reason: &str, message: &str) -> Answer {
+    Answer::Document(code, failure_status(code, reason, message))
 }
 
 fn not_found(target: &Target) -> Answer {

@@ -15,11 +15,12 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use kube::client::Body as Sent;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::api::Api;
 use super::mask::Mask;
 use crate::http_connections;
+use crate::kubernetes_api::answer::failure_status;
 use crate::kubernetes_api::{self, TOKEN};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -69,10 +70,7 @@ impl Proxy {
                 .await
                 .map_err(io::Error::other)?
         } else {
-            let status = json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
-            });
+            let status = failure_status(401, "Unauthorized", "Unauthorized");
             let refusal = Response::builder().status(401);
             refusal
                 .body(Sent::from(status.to_string().into_bytes()))

@@ -98,6 +98,23 @@ pub fn revision(repository: &str, digest: &str) -> String {
     format!("repositories/{repository}/_manifests/revisions/sha256/{hex}/link")
 }
 
+/// Takes an image away, and adds a stream with tags that name nothing.
+pub fn lose_the_index(objects: &mut Vec<Value>) {
+    objects.retain(|object| object["metadata"]["name"] != INDEX);
+    objects.push(json!({
+        "apiVersion": "image.openshift.io/v1", "kind": "ImageStream",
+        "metadata": {"namespace": "ns", "name": "odd"},
+        "status": {"tags": [{"tag": "a", "items": [{"image": "no digest"}, {"image": CHILD}]}]},
+    }));
+}
+
+/// Of a stream that is gone: of one manifest the cluster has the image, and of one it has not.
+pub fn keep_a_gone_streams_revisions(files: &mut BTreeMap<String, String>) {
+    for digest in [SECOND, GHOST] {
+        files.insert(revision("gone/stream", digest), digest.to_owned());
+    }
+}
+
 fn found(of: &[(&str, &str, &str, &str)]) -> BTreeSet<Finding> {
     let owned = |text: &str| text.to_owned();
     of.iter()
@@ -204,23 +221,7 @@ fn links_are_where_an_image_was_pushed() {
 
 #[test]
 fn tags_without_an_image_and_manifests_that_no_image_knows() {
-    let scene = ClusterScene::with(
-        |objects| {
-            objects.retain(|object| object["metadata"]["name"] != INDEX);
-            objects.push(json!({
-                "apiVersion": "image.openshift.io/v1", "kind": "ImageStream",
-                "metadata": {"namespace": "ns", "name": "odd"},
-                "status": {"tags": [{"tag": "a", "items": [{"image": "no digest"}, {"image": CHILD}]}]},
-            }));
-        },
-        |files| {
-            // A stream that is gone: of one manifest the cluster has the image, and of one it has not.
-            for digest in [SECOND, GHOST] {
-                files.insert(revision("gone/stream", digest), digest.to_owned());
-            }
-        },
-        On::Folder,
-    );
+    let scene = ClusterScene::with(lose_the_index, keep_a_gone_streams_revisions, On::Folder);
     let report = scene.fsck(6, &[]);
     let expected = found(&[
         ("ns/multi", INDEX, "image_missing", ""),

@@ -8,7 +8,7 @@ use hardprune_tests::storage_writer::{blob_key, layer_link_key, revision_link_ke
 use serde_json::{Value, json};
 
 use crate::json_schema::ensure_fits;
-use crate::openshift::{CHILD, ClusterScene, GHOST, INDEX, SECOND, revision};
+use crate::openshift::{ClusterScene, GHOST, keep_a_gone_streams_revisions, lose_the_index, revision};
 use crate::scene::{EVERYWHERE, On, fsck, images, indexes, point_tag, put, scene};
 
 const SCHEMA: &str = include_str!("../../../docs/fsck.schema.json");
@@ -69,18 +69,9 @@ fn a_registry_that_is_intact_and_one_that_is_broken_in_many_ways() {
 /// A cluster that lost an image and a stream, and has tags that name nothing.
 fn damaged(on: On) -> ClusterScene {
     ClusterScene::with(
-        |objects| {
-            objects.retain(|object| object["metadata"]["name"] != INDEX);
-            objects.push(json!({
-                "apiVersion": "image.openshift.io/v1", "kind": "ImageStream",
-                "metadata": {"namespace": "ns", "name": "odd"},
-                "status": {"tags": [{"tag": "a", "items": [{"image": "no digest"}, {"image": CHILD}]}]},
-            }));
-        },
+        lose_the_index,
         |files| {
-            for digest in [SECOND, GHOST] {
-                files.insert(revision("gone/stream", digest), digest.to_owned());
-            }
+            keep_a_gone_streams_revisions(files);
             // No namespace of a cluster can have it.
             files.insert(revision("gone/app/deeper", GHOST), GHOST.to_owned());
         },

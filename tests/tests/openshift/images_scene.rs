@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hardprune_tests::cluster::Cluster;
-use hardprune_tests::kubernetes_api::KubernetesApi;
+use hardprune_tests::kubernetes_api::{Effect, KubernetesApi};
 use hardprune_tests::openshift_fixtures::{Case, Scenery};
 use hardprune_tests::openshift_registry::{OpenshiftRegistry, RegistryFault};
 use hardprune_tests::program::{Finished, Hardprune};
@@ -81,4 +81,9 @@ impl Scene {
         let path = format!("blobs/sha256/{}/{hex}/data", &hex[..2]);
         self.registry.files().contains_key(&path)
     }
+}
+
+/// An answer that refuses.
+pub fn refused(message: &str, status: u16) -> Effect {
+    Effect::Status(status, message.to_owned())
 }
