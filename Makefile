@@ -30,10 +30,11 @@ lint: ## Formatting, clippy and the documentation build, all without warnings
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
-# The tests start the binaries, so those are built first, in the profile of the tests.
+# The tests start the binaries, so those are built first, in the profile of the tests; together with these, because the tests' own
+# dependencies give others more features, and all would be built twice.
 test: test-servers nextest ## Install what the tests need where it is missing, then run them all
-	$(CARGO) build --workspace --bins --features failpoints
-	$(CARGO) test --workspace --doc
+	$(CARGO) build --workspace --bins --tests --features failpoints
+	$(CARGO) test --workspace --doc --features failpoints
 	$(CARGO) nextest run --workspace --features failpoints
 
 # A package's own service need not start (the tests start theirs): what counts is that the command is there.

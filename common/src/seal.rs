@@ -3,6 +3,9 @@
 //! A [`SealedMark`] can only be made by sealing, a [`SealedPlan`] only from a sealed mark, and nothing is planned
 //! or deleted without the one or the other.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -203,6 +206,9 @@ pub struct PlanDocument {
     pub shards: Vec<ShardPlan>,
     /// The sum of all shards.
     pub totals: ShardTotals,
+    /// The places of the shards that tasks carry out, once somebody has asked: there may be tens of thousands.
+    #[serde(skip)]
+    sweep_tasks: OnceLock<HashMap<String, usize>>,
 }
 
 impl PlanDocument {
@@ -221,18 +227,19 @@ impl PlanDocument {
     /// does not have.
     #[must_use]
     pub fn parts_of(&self, task: &str) -> Option<(RemovalStage, &[FileRef])> {
-        let mut shards = self.shards.iter();
-        if let Some(shard) = shards.find(|shard| sweep_task(&shard.scope) == task) {
-            return Some((RemovalStage::Sweep, &shard.findings.parts));
+        let sweep_tasks = self.sweep_tasks.get_or_init(|| {
+            let places = self.shards.iter().enumerate();
+            places
+                .map(|(place, shard)| (sweep_task(&shard.scope), place))
+                .collect()
+        });
+        if let Some(place) = sweep_tasks.get(task) {
+            return Some((RemovalStage::Sweep, &self.shards[*place].findings.parts));
         }
-        let (place, file) = self
-            .before_shards()
-            .enumerate()
-            .find(|(place, _)| unlink_task(*place) == task)?;
-        let stage = if place < self.unlink.len() {
-            RemovalStage::Unlink
-        } else {
-            RemovalStage::Links
+        let place = place_of_unlink(task)?;
+        let (stage, file) = match self.unlink.get(place) {
+            Some(file) => (RemovalStage::Unlink, file),
+            None => (RemovalStage::Links, self.dangling.get(place - self.unlink.len())?),
         };
         Some((stage, std::slice::from_ref(file)))
     }
@@ -251,6 +258,12 @@ pub fn sweep_task(scope: &Scope) -> String {
 #[must_use]
 pub fn unlink_task(place: usize) -> String {
     format!("unlink-{place:06}")
+}
+
+/// What [`unlink_task`] made a task's id from.
+fn place_of_unlink(task: &str) -> Option<usize> {
+    let place = task.strip_prefix("unlink-")?.parse().ok()?;
+    (unlink_task(place) == task).then_some(place)
 }
 
 /// A plan that is whole.
@@ -274,12 +287,14 @@ impl SealedPlan {
         state: &StateStore,
     ) -> Result<Self, SealError> {
         let filters = &mark.document.filters;
-        let planned: Vec<_> = shards.iter().filter_map(|plan| shard_of(&plan.scope)).collect();
-        if let Some(missing) = filters.iter().find(|filter| !planned.contains(&&filter.shard)) {
+        let plans = shards.iter().filter_map(|plan| shard_of(&plan.scope));
+        let planned: HashSet<_> = plans.clone().collect();
+        if let Some(missing) = filters.iter().find(|filter| !planned.contains(&filter.shard)) {
             return Err(SealError::Plan(format!("shard {} has no plan", missing.shard)));
         }
-        if planned.len() != filters.len() {
-            let detail = format!("{} shards have a filter, {} a plan", filters.len(), planned.len());
+        let plans = plans.count();
+        if plans != filters.len() {
+            let detail = format!("{} shards have a filter, {plans} a plan", filters.len());
             return Err(SealError::Plan(detail));
         }
         let wanted = mark.document.remembered;
@@ -326,6 +341,7 @@ impl SealedPlan {
                 sum.plus(&plan.findings.totals)
             }),
             shards,
+            sweep_tasks: OnceLock::new(),
         };
         let file = state.write_json(&plan_key(&document.epoch), &document).await?;
         Ok(Self { document, file })

@@ -49,7 +49,7 @@ pub struct ListedObject {
 /// What [`Store::glance`] shows of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Glimpse {
-    /// As a listing shows it.
+    /// As a listing shows it. On a filesystem a revision's link may have the MD5 of its content for an `ETag`, where a listing has none.
     Listed(ListedObject),
     /// Only a key, exact and without a symbolic link as far as its folder: that of a layer link, or one that is not wanted. What
     /// stands there has not been looked at, nor, where it is the one file of a digest's folder, whether it is there at all.

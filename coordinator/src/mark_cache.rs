@@ -193,9 +193,12 @@ impl MarkCache {
     /// The lists that were found and may have blocks of a range.
     fn blocks_of(&self, range: &KeyRange) -> Vec<FileRef> {
         let ends_before = |a: &KeyRange, b: &KeyRange| a.to.is_some() && a.to <= b.after;
-        let ranges = self.found.iter().flat_map(|index| &index.ranges);
-        let touching =
-            ranges.filter(|cached| !ends_before(&cached.range, range) && !ends_before(range, &cached.range));
+        let ranges = self.found.as_ref().map_or(&[][..], |index| &index.ranges);
+        // They tile the key space, ascending.
+        let first = ranges.partition_point(|cached| ends_before(&cached.range, range));
+        let touching = ranges[first..]
+            .iter()
+            .take_while(|cached| !ends_before(range, &cached.range));
         let mut blocks: Vec<FileRef> = touching.flat_map(|cached| &cached.blocks).cloned().collect();
         blocks.dedup();
         blocks

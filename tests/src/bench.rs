@@ -4,6 +4,7 @@
 //! and after a delete everything live is complete and the freed bytes are exact.
 
 pub mod bare_delete;
+pub mod bars;
 pub mod chart;
 pub mod document;
 pub mod filesystem;
@@ -28,6 +29,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use self::measure::Series;
+use crate::docker_registry::StockCollector;
 use crate::generate::Shape;
 
 /// One filter for all runs: with another seed, about one run in a hundred keeps an orphan by chance, and is right to.
@@ -38,9 +41,13 @@ pub(crate) const FILTER_SEED: [&str; 2] = ["--filter-seed", "1"];
 pub struct Effort {
     /// Where registries are made: on a disk, so that a cold cache can be measured.
     pub work_folder: PathBuf,
+    /// Who checks are compared with, Debian's first.
+    pub stock: Vec<StockCollector>,
     /// Runs of each program that are over in seconds.
     pub rounds: usize,
-    /// Runs of each program with a cold cache, and of each delete.
+    /// Runs of each program with a cold cache.
+    pub cold_rounds: usize,
+    /// Runs of each program that deletes.
     pub few_rounds: usize,
     /// Runs of the stock collector on S3, a minute or more each.
     pub slow_rounds: usize,
@@ -55,12 +62,22 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// For each stock collector, the runs of it that there will be.
+    pub(crate) fn series_of_stock(&self) -> Vec<(&StockCollector, Series)> {
+        self.stock
+            .iter()
+            .map(|collector| (collector, Series::default()))
+            .collect()
+    }
+
     /// What the published figures are measured with.
     #[must_use]
     pub fn full(work_folder: PathBuf) -> Self {
         Self {
             work_folder,
+            stock: vec![StockCollector::debian()],
             rounds: 7,
+            cold_rounds: 5,
             few_rounds: 3,
             slow_rounds: 2,
             filesystem: Shape::filesystem_benchmark(),
@@ -89,7 +106,9 @@ impl Effort {
         };
         Self {
             work_folder,
+            stock: vec![StockCollector::debian()],
             rounds: 3,
+            cold_rounds: 1,
             few_rounds: 1,
             slow_rounds: 1,
             filesystem,

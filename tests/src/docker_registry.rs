@@ -1,19 +1,22 @@
 //! Debian's real `docker-registry` (Distribution 2.8.2) as a child process on a free port, and its stock garbage
 //! collector. A registry ends when its handle is dropped.
 
+mod collector;
 mod config;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+pub use collector::StockCollector;
 pub use config::{RedisSettings, RegistryConfig, S3Settings};
 
 use crate::free_port::free_port;
+use collector::command;
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -50,7 +53,7 @@ impl DockerRegistry {
         let path = folder.path().join("config.yml");
         config.write(&path, &address)?;
         let log = File::create(folder.path().join("log")).context("making the registry's log")?;
-        let mut command = command()?;
+        let mut command = command(Path::new(PROGRAM))?;
         command
             .arg("serve")
             .arg(&path)
@@ -179,7 +182,7 @@ pub async fn garbage_collect(
     delete_untagged: bool,
 ) -> Result<GarbageCollection> {
     let folder = tempfile::tempdir().context("making a folder for the collector's configuration")?;
-    let command = collector(config, folder.path(), dry_run, delete_untagged)?;
+    let command = StockCollector::debian().command(config, folder.path(), dry_run, delete_untagged)?;
     let started = Instant::now();
     let mut command = tokio::process::Command::from(command);
     let output = command
@@ -198,30 +201,6 @@ pub async fn garbage_collect(
     })
 }
 
-/// The stock collector, ready to run on the storage of a configuration, which is written to a folder.
-///
-/// # Errors
-///
-/// A machine without the program.
-pub fn collector(
-    config: &RegistryConfig,
-    folder: &Path,
-    dry_run: bool,
-    delete_untagged: bool,
-) -> Result<Command> {
-    let path = folder.join("config.yml");
-    config.write(&path, "127.0.0.1:0")?;
-    let mut command = command()?;
-    command.arg("garbage-collect").arg(&path).stdin(Stdio::null());
-    if dry_run {
-        command.arg("--dry-run");
-    }
-    if delete_untagged {
-        command.arg("--delete-untagged");
-    }
-    Ok(command)
-}
-
 /// The digests that the stock collector's output calls eligible for deletion.
 #[must_use]
 pub fn eligible(stdout: &str) -> BTreeSet<String> {
@@ -230,21 +209,6 @@ pub fn eligible(stdout: &str) -> BTreeSet<String> {
         .filter_map(|line| line.strip_prefix("blob eligible for deletion: "))
         .map(str::to_string)
         .collect()
-}
-
-/// The program with nothing of our environment: a proxy or CA variable of the machine breaks its S3 driver.
-fn command() -> Result<Command> {
-    if !Path::new(PROGRAM).exists() {
-        bail!("{PROGRAM} is missing: apt-get install docker-registry");
-    }
-    let mut command = Command::new(PROGRAM);
-    command.env_clear();
-    for name in ["PATH", "HOME"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    Ok(command)
 }
 
 #[cfg(test)]

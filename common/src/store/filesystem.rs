@@ -8,6 +8,7 @@ mod copy;
 mod delete;
 mod empty_folders;
 mod kind;
+mod link_content;
 mod walk;
 
 use std::fs::{self, File, OpenOptions, TryLockError};

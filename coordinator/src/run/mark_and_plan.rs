@@ -217,12 +217,12 @@ impl Run {
 /// The work of marking ranges, each by the rules of the range that it is a part of. Those tile the key space.
 fn with_rules(by_range: &[MarkWork], to_mark: Vec<ToMark>) -> Vec<MarkWork> {
     let rules_of = |range: &KeyRange| {
-        let begins_in = |work: &&MarkWork| match (&work.range.to, &range.after) {
-            (None, _) => true,
-            (Some(_), None) => true,
-            (Some(to), Some(after)) => after < to,
+        let ends_before = |work: &MarkWork| match (&work.range.to, &range.after) {
+            (Some(to), Some(after)) => to <= after,
+            _ => false,
         };
-        by_range.iter().find(begins_in).map(|work| work.rules.clone())
+        let place = by_range.partition_point(ends_before);
+        by_range.get(place).map(|work| work.rules.clone())
     };
     to_mark
         .into_iter()

@@ -15,6 +15,17 @@ pub struct Chart {
     pub lines: Vec<Line>,
 }
 
+/// A picture, ready to be written beside the document that shows it.
+#[derive(Debug, Clone)]
+pub struct Drawing {
+    /// Its file's name.
+    pub file: String,
+    /// What it shows.
+    pub title: &'static str,
+    /// The file's content.
+    pub svg: String,
+}
+
 /// Points that belong together.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -27,13 +38,13 @@ pub struct Line {
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 const MARGIN: f64 = 60.0;
-const COLOURS: [&str; 4] = ["#1f6feb", "#d1242f", "#1a7f37", "#9a6700"];
+pub(super) const COLOURS: [&str; 4] = ["#1f6feb", "#d1242f", "#1a7f37", "#9a6700"];
 const STEPS: u32 = 5;
 
 impl Chart {
-    /// Draws it.
+    /// Draws it into a file of this name.
     #[must_use]
-    pub fn to_svg(&self) -> String {
+    pub fn draw(&self, file: &str) -> Drawing {
         let all = || self.lines.iter().flat_map(|line| &line.points);
         let most = |value: fn(&(f64, f64)) -> f64| round_up(all().map(value).fold(0.0, f64::max));
         let (right, top) = (most(|point| point.0), most(|point| point.1));
@@ -95,8 +106,17 @@ impl Chart {
             );
         }
         svg.push_str("</svg>\n");
-        svg
+        Drawing {
+            file: file.to_owned(),
+            title: self.title,
+            svg,
+        }
     }
+}
+
+/// Text as it stands in XML.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 /// The next round number: 1, 2 or 5 and zeros.
@@ -123,7 +143,7 @@ mod tests {
             up: "u",
             lines: vec![Line { name, points }],
         };
-        let svg = chart.to_svg();
+        let svg = chart.draw("t.svg").svg;
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
         assert!(svg.contains("points=\"70.4,108.0 372.0,60.0\""), "{svg}");
     }

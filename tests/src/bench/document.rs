@@ -22,6 +22,9 @@ everything live complete, and the freed bytes reported must be exact.
 
 Times are medians, from the start of a process to its end; in brackets the shortest and the longest. Memory is the peak of
 the resident set, of the run that had the most. The programs take turns, so that other load on the machine meets both.
+
+Debian has Distribution 2.8.2. The collector of another release is measured beside it where its program is named
+(`make bench BENCH_ARGUMENTS='--also-against PROGRAM'`; CONTRIBUTING.md says how 3.1.1 was built).
 ";
 
 /// Renders all findings.
@@ -87,8 +90,8 @@ fn render_section(findings: &Findings, measured_on: &str) -> String {
     for note in &findings.notes {
         let _ = write!(text, "\n{note}\n");
     }
-    for (file, chart) in &findings.charts {
-        let _ = write!(text, "\n![{}](benchmarks/{})\n", chart.title, file.display());
+    for drawing in findings.drawings() {
+        let _ = write!(text, "\n![{}](benchmarks/{})\n", drawing.title, drawing.file);
     }
     text + &section_ends(findings.id) + "\n"
 }
@@ -182,10 +185,10 @@ pub fn write_section(path: &Path, id: &str, section: &str) -> Result<()> {
 /// A folder that cannot be written to.
 pub fn write_charts(document: &Path, findings: &Findings) -> Result<()> {
     let folder = document.with_file_name("benchmarks");
-    for (file, chart) in &findings.charts {
+    for drawing in findings.drawings() {
         fs::create_dir_all(&folder)?;
-        let path = folder.join(file);
-        fs::write(&path, chart.to_svg()).with_context(|| format!("writing {}", path.display()))?;
+        let path = folder.join(&drawing.file);
+        fs::write(&path, &drawing.svg).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }

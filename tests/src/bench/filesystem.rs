@@ -12,7 +12,7 @@ use super::measure::{Measured, Series, measure};
 use super::verdict::{Comparison, Figure, Findings};
 use super::{Effort, FILTER_SEED, figure};
 use crate::checker::{Roots, check_storage};
-use crate::docker_registry::{RegistryConfig, collector, eligible};
+use crate::docker_registry::{RegistryConfig, StockCollector, eligible};
 use crate::generate::{Truth, generate};
 use crate::inventory::Inventory;
 use crate::program::Hardprune;
@@ -69,16 +69,19 @@ struct Bench<'b> {
 
 impl Bench<'_> {
     fn warm_checks(&self, effort: &Effort, root: &Path, findings: &mut Findings) -> Result<()> {
-        let (mut stock, mut product) = (Series::default(), Series::default());
+        let (mut stock, mut product) = (effort.series_of_stock(), Series::default());
         let (mut blobs, mut everything) = (Series::default(), Series::default());
         for round in 0..=effort.rounds {
             eprintln!("check, warm cache: round {round} of {}", effort.rounds);
-            let runs = [
-                (&mut stock, self.stock_check(root)?),
+            let mut runs = Vec::new();
+            for (collector, series) in &mut stock {
+                runs.push((series, self.stock_check(collector, root)?));
+            }
+            runs.extend([
                 (&mut product, self.product_check(root)?),
                 (&mut blobs, find(&root.join("docker/registry/v2/blobs"))?),
                 (&mut everything, find(root)?),
-            ];
+            ]);
             for (series, run) in runs {
                 // The first round warms the cache.
                 if round > 0 {
@@ -93,12 +96,12 @@ impl Bench<'_> {
             format!("at most {:.0} %", OF_FIND * 100.0),
             of_find <= OF_FIND,
         ));
-        findings.comparisons.push(Comparison {
-            what: "check, warm cache".to_owned(),
+        findings.comparisons.extend(Comparison::with_each(
+            "check, warm cache",
             stock,
-            product,
-            wanted_ratio: Some(WANTED_WARM),
-        });
+            &product,
+            WANTED_WARM,
+        )?);
         let yardstick = |tree| format!("`find -printf '%s %T@'` over {tree}, warm cache");
         findings.yardsticks.push((yardstick("the blobs"), blobs));
         findings
@@ -114,23 +117,25 @@ impl Bench<'_> {
             ));
             return Ok(());
         }
-        let (mut stock, mut product) = (Series::default(), Series::default());
+        let (mut stock, mut product) = (effort.series_of_stock(), Series::default());
         let mut everything = Series::default();
-        for round in 1..=effort.few_rounds {
-            eprintln!("check, cold cache: round {round} of {}", effort.few_rounds);
-            drop_caches()?;
-            stock.add(&self.stock_check(root)?);
+        for round in 1..=effort.cold_rounds {
+            eprintln!("check, cold cache: round {round} of {}", effort.cold_rounds);
+            for (collector, series) in &mut stock {
+                drop_caches()?;
+                series.add(&self.stock_check(collector, root)?);
+            }
             drop_caches()?;
             product.add(&self.product_check(root)?);
             drop_caches()?;
             everything.add(&find(root)?);
         }
-        findings.comparisons.push(Comparison {
-            what: "check, cold cache".to_owned(),
+        findings.comparisons.extend(Comparison::with_each(
+            "check, cold cache",
             stock,
-            product,
-            wanted_ratio: Some(WANTED_COLD),
-        });
+            &product,
+            WANTED_COLD,
+        )?);
         let what = "`find -printf '%s %T@'` over the whole tree, cold cache".to_owned();
         findings.yardsticks.push((what, everything));
         Ok(())
@@ -145,7 +150,7 @@ impl Bench<'_> {
             copy(root, &target)?;
             let config = self.work.join("config");
             fs::create_dir_all(&config)?;
-            stock.add(&measure(collector(
+            stock.add(&measure(StockCollector::debian().command(
                 &RegistryConfig::filesystem(&target),
                 &config,
                 false,
@@ -186,15 +191,10 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn stock_check(&self, root: &Path) -> Result<Measured> {
+    fn stock_check(&self, collector: &StockCollector, root: &Path) -> Result<Measured> {
         let config = self.work.join("config");
         fs::create_dir_all(&config)?;
-        let run = measure(collector(
-            &RegistryConfig::filesystem(root),
-            &config,
-            true,
-            false,
-        )?)?;
+        let run = measure(collector.command(&RegistryConfig::filesystem(root), &config, true, false)?)?;
         self.prove_orphans(&eligible(&run.stdout))?;
         Ok(run)
     }

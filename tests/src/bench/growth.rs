@@ -1,12 +1,10 @@
 //! How a delete's time grows with the registry: it should not, for each million blobs.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::Effort;
 use super::chart::{Chart, Line};
-use super::simulated::{Outcome, Simulation, count, fraction, shape_of};
+use super::simulated::{Outcome, Simulation, count, fraction, mebibytes, shape_of};
 use super::verdict::{Figure, Findings};
 use crate::s3_server::S3Options;
 
@@ -28,7 +26,7 @@ pub fn measure_growth(effort: &Effort) -> Result<Findings> {
             .to_owned(),
         ..Findings::default()
     };
-    let mut times = Vec::new();
+    let (mut times, mut peaks) = (Vec::new(), Vec::new());
     for millions in MILLIONS {
         let blobs = millions * 1_000_000 / effort.scale;
         let outcome = run(effort, blobs)?;
@@ -42,12 +40,14 @@ pub fn measure_growth(effort: &Effort) -> Result<Findings> {
         findings.figures.push(Figure::told(
             &format!("{} blobs: for each million", count(blobs)),
             format!(
-                "{whole:.2} s ({}); peak memory {} MiB",
+                "{whole:.2} s ({}), of it {:.2} s of processor time; peak memory {} MiB",
                 parts.join(", "),
+                for_a_million(outcome.run.processor.as_secs_f64()),
                 outcome.run.peak_bytes >> 20
             ),
         ));
         times.push((blobs as f64 / 1e6, whole));
+        peaks.push((blobs as f64 / 1e6, mebibytes(outcome.run.peak_bytes)));
     }
     let mean = times.iter().map(|(_, time)| time).sum::<f64>() / times.len() as f64;
     let furthest = times.iter().map(|(_, time)| (time / mean - 1.0).abs());
@@ -58,18 +58,21 @@ pub fn measure_growth(effort: &Effort) -> Result<Findings> {
         format!("at most {:.0} %", WANTED * 100.0),
         furthest <= WANTED,
     ));
-    findings.charts.push((
-        PathBuf::from("growth.svg"),
-        Chart {
-            title: "Seconds for each million blobs",
+    for (title, up, points, file) in [
+        ("Seconds for each million blobs", "seconds", times, "growth.svg"),
+        ("Peak memory", "MiB", peaks, "growth-memory.svg"),
+    ] {
+        let chart = Chart {
+            title,
             across: "million blobs",
-            up: "seconds",
+            up,
             lines: vec![Line {
                 name: "delete".to_owned(),
-                points: times,
+                points,
             }],
-        },
-    ));
+        };
+        findings.charts.push(chart.draw(file));
+    }
     Ok(findings)
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::Effort;
+use super::bars::{Bar, Bars, Group};
 use super::simulated::{Simulation, count, fraction, shape_of};
 use super::verdict::{Figure, Findings};
 use crate::s3_server::{Counters, S3Options};
@@ -32,11 +33,24 @@ pub fn measure_hundred_million(effort: &Effort) -> Result<Findings> {
     let outcome = simulation.delete(&[])?;
     let seconds = outcome.run.elapsed.as_secs_f64();
     let bill = dollars(&outcome.counters);
-    let mut stages = Vec::new();
+    let (mut stages, mut bars) = (Vec::new(), Vec::new());
     for stage in ["mark", "seal", "plan", "unlink", "sweep"] {
         let seconds = fraction(&outcome.report, &format!("/seconds/{stage}"))?;
         stages.push(format!("{stage} {seconds:.0} s"));
+        bars.push(Bar {
+            name: stage.to_owned(),
+            value: seconds,
+            label: format!("{seconds:.0} s"),
+        });
     }
+    let group = Group {
+        name: format!("{seconds:.0} s in all"),
+        bars,
+    };
+    let chart = Bars {
+        title: "Seconds of each stage",
+        groups: vec![group],
+    };
     let counters = outcome.counters;
     Ok(Findings {
         id: "hundred-million",
@@ -74,6 +88,7 @@ pub fn measure_hundred_million(effort: &Effort) -> Result<Findings> {
                 ),
             ),
         ],
+        charts: vec![chart.draw("hundred-million.svg")],
         notes: vec![on_paper(seconds, bill)],
         ..Findings::default()
     })

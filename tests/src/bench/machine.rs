@@ -1,20 +1,32 @@
 //! What the figures were measured on and with.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
+use anyhow::Result;
+
+use super::Effort;
+use crate::docker_registry::StockCollector;
+
 /// Describes the machine and the versions, a line each: name and value.
+///
+/// # Errors
+///
+/// A stock collector that does not say its version.
 #[must_use]
-pub fn describe(work_folder: &Path) -> Vec<(&'static str, String)> {
+pub fn describe(effort: &Effort) -> Result<Vec<(&'static str, String)>> {
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    vec![
+    let stock: Result<Vec<String>> = effort.stock.iter().map(StockCollector::version).collect();
+    Ok(vec![
         ("processor", format!("{}, {processors} in use", processor())),
         ("memory", memory()),
         ("kernel", first_line("/proc/sys/kernel/osrelease")),
         (
             "file system",
-            output("df", &["--output=fstype,source", &work_folder.to_string_lossy()]),
+            output(
+                "df",
+                &["--output=fstype,source", &effort.work_folder.to_string_lossy()],
+            ),
         ),
         ("load before", first_line("/proc/loadavg")),
         (
@@ -25,9 +37,9 @@ pub fn describe(work_folder: &Path) -> Vec<(&'static str, String)> {
                 output("git", &["describe", "--always", "--dirty"])
             ),
         ),
-        ("stock collector", output("docker-registry", &["--version"])),
+        ("stock collector, Distribution", stock?.join(" and ")),
         ("compiler", output("rustc", &["--version"])),
-    ]
+    ])
 }
 
 fn processor() -> String {

@@ -3,12 +3,14 @@
 use anyhow::Result;
 
 use super::Effort;
-use super::simulated::{Simulation, count, shape_of};
+use super::chart::{Chart, Line};
+use super::simulated::{Simulation, count, mebibytes, shape_of};
 use super::verdict::{Figure, Findings};
 use crate::s3_server::S3Options;
 use crate::simulator::SimulatedShape;
 
 const REFERENCES: [u64; 2] = [20_000_000, 100_000_000];
+const UNTAGGED_REFERENCES: u64 = 2_000_000;
 const MOST_BYTES: u64 = 256 << 20;
 /// How much more memory five times as many references may need.
 const FLAT: f64 = 1.1;
@@ -26,30 +28,12 @@ pub fn measure_memory(effort: &Effort) -> Result<Findings> {
             .to_owned(),
         ..Findings::default()
     };
-    let mut peaks = Vec::new();
+    let (mut peaks, mut points) = (Vec::new(), Vec::new());
+    // Each repository is judged as a whole then, and each tag's link is read.
+    check(effort, UNTAGGED_REFERENCES, &["--delete-untagged"], &mut findings)?;
     for references in REFERENCES {
-        let references = references / effort.scale;
-        // A twentieth of all blobs are orphans. Few manifests: it is references that memory could grow with.
-        let blobs = references * 20 / 19;
-        eprintln!("memory: {} references", count(references));
-        let shape = SimulatedShape {
-            orphans: 0.05,
-            young: 0.0,
-            ..shape_of(blobs).with_manifests(blobs / 50)
-        };
-        let simulation = Simulation::start(&effort.work_folder, shape, S3Options::default())?;
-        let outcome = simulation.check(&[])?;
-        let peak = outcome.run.peak_bytes;
-        findings.figures.push(Figure::held(
-            &format!("{} references", count(simulation.simulated()?.expected().live)),
-            format!(
-                "{} MiB, in {:.0} s",
-                peak >> 20,
-                outcome.run.elapsed.as_secs_f64()
-            ),
-            format!("at most {} MiB", MOST_BYTES >> 20),
-            peak <= MOST_BYTES,
-        ));
+        let (live, peak) = check(effort, references, &[], &mut findings)?;
+        points.push((live as f64 / 1e6, mebibytes(peak)));
         peaks.push(peak);
     }
     let grown = peaks[1] as f64 / peaks[0] as f64;
@@ -59,5 +43,49 @@ pub fn measure_memory(effort: &Effort) -> Result<Findings> {
         format!("at most {FLAT}"),
         grown <= FLAT,
     ));
+    let most = points
+        .iter()
+        .map(|(references, _)| (*references, mebibytes(MOST_BYTES)));
+    let chart = Chart {
+        title: "Peak memory of a check",
+        across: "million references",
+        up: "MiB",
+        lines: vec![
+            Line {
+                name: "at most".to_owned(),
+                points: most.collect(),
+            },
+            Line {
+                name: "measured".to_owned(),
+                points,
+            },
+        ],
+    };
+    findings.charts.push(chart.draw("memory.svg"));
     Ok(findings)
+}
+
+/// Checks a registry of so many references. Returns how many they are, and the peak memory in bytes.
+fn check(effort: &Effort, references: u64, options: &[&str], findings: &mut Findings) -> Result<(u64, u64)> {
+    let references = references / effort.scale;
+    // A twentieth of all blobs are orphans. Few manifests: it is references that memory could grow with.
+    let blobs = references * 20 / 19;
+    let shape = SimulatedShape {
+        orphans: 0.05,
+        young: 0.0,
+        ..shape_of(blobs).with_manifests(blobs / 50)
+    };
+    let simulation = Simulation::start(&effort.work_folder, shape, S3Options::default())?;
+    let live = simulation.simulated()?.expected().live;
+    let what = format!("{} references {}", count(live), options.join(" "));
+    eprintln!("memory: {what}");
+    let run = simulation.check(options)?.run;
+    let peak = run.peak_bytes;
+    findings.figures.push(Figure::held(
+        what.trim_end(),
+        format!("{} MiB, in {:.0} s", peak >> 20, run.elapsed.as_secs_f64()),
+        format!("at most {} MiB", MOST_BYTES >> 20),
+        peak <= MOST_BYTES,
+    ));
+    Ok((live, peak))
 }

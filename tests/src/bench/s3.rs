@@ -13,7 +13,7 @@ use super::measure::{Series, measure};
 use super::verdict::{Bound, Comparison, Findings};
 use super::{Effort, FILTER_SEED, figure};
 use crate::checker::{Roots, check_storage};
-use crate::docker_registry::{RegistryConfig, S3Settings, collector, eligible};
+use crate::docker_registry::{RegistryConfig, S3Settings, StockCollector, eligible};
 use crate::generate::{Truth, generate};
 use crate::inventory::Inventory;
 use crate::program::Hardprune;
@@ -60,15 +60,17 @@ fn registry(effort: &Effort) -> Result<(S3Server, Truth)> {
 
 fn checks(effort: &Effort, server: &S3Server, truth: &Truth, findings: &mut Findings) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (mut stock, mut product) = (Series::default(), Series::default());
+    let (mut stock, mut product) = (effort.series_of_stock(), Series::default());
     for round in 1..=effort.slow_rounds {
         eprintln!(
             "S3 check, stock collector: round {round} of {}",
             effort.slow_rounds
         );
-        let run = measure(collector(&config(server), folder.path(), true, false)?)?;
-        prove_orphans(truth, &eligible(&run.stdout))?;
-        stock.add(&run);
+        for (collector, series) in &mut stock {
+            let run = measure(collector.command(&config(server), folder.path(), true, false)?)?;
+            prove_orphans(truth, &eligible(&run.stdout))?;
+            series.add(&run);
+        }
     }
     for round in 1..=effort.rounds {
         eprintln!("S3 check: round {round} of {}", effort.rounds);
@@ -94,12 +96,9 @@ fn checks(effort: &Effort, server: &S3Server, truth: &Truth, findings: &mut Find
             bound_check(&report, &state, server, counters, findings)?;
         }
     }
-    findings.comparisons.push(Comparison {
-        what: "check".to_owned(),
-        stock,
-        product,
-        wanted_ratio: Some(WANTED),
-    });
+    findings
+        .comparisons
+        .extend(Comparison::with_each("check", stock, &product, WANTED)?);
     Ok(())
 }
 
@@ -192,7 +191,7 @@ fn deletes(effort: &Effort, findings: &mut Findings) -> Result<()> {
         let (server, truth) = registry(effort)?;
         let before = Inventory::take(&server)?;
         let folder = tempfile::tempdir()?;
-        stock.add(&measure(collector(
+        stock.add(&measure(StockCollector::debian().command(
             &config(&server),
             folder.path(),
             false,

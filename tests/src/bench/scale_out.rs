@@ -4,7 +4,6 @@
 //! share here: pages are small, and each worker has few requests in flight.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -93,7 +92,7 @@ pub fn measure_scale_out(effort: &Effort) -> Result<Findings> {
             comparison("plan", one.plan, many.plan, None),
             comparison("sweep", one.sweep, many.sweep, None),
         ],
-        charts: vec![(PathBuf::from("scale-out.svg"), chart)],
+        charts: vec![chart.draw("scale-out.svg")],
         notes: vec![format!(
             "Every worker has the same settings: {CONCURRENCY} requests in flight to each store. Seconds are the coordinator's, from its \
              report; memory is the largest worker's. Server, coordinator and workers share the same two processors."

@@ -36,8 +36,8 @@ pub fn measure_second_run(effort: &Effort) -> Result<Findings> {
         ..Findings::default()
     };
     let (mut whole, mut mark) = <(Pair, Pair)>::default();
-    for round in 1..=effort.few_rounds {
-        eprintln!("second run: round {round} of {}", effort.few_rounds);
+    for round in 1..=effort.rounds {
+        eprintln!("second run: round {round} of {}", effort.rounds);
         let server = S3Server::start(S3Options {
             latency: LATENCY.into(),
             ..S3Options::default()
@@ -68,7 +68,7 @@ pub fn measure_second_run(effort: &Effort) -> Result<Findings> {
             figure(&of_second, "/manifests/cached")? == known,
             "not every manifest was known: {of_second}"
         );
-        if round == effort.few_rounds {
+        if round == effort.rounds {
             bound(&server, new as u64, &mut findings);
             let cache = bytes_below(&hardprune.home().join(".local/state/hardprune/mark-cache"))?;
             findings.registry = format!(

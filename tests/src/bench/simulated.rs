@@ -130,6 +130,12 @@ pub(super) fn count(number: u64) -> String {
     }
 }
 
+/// Bytes, for a chart.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(super) fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// A ratio of two counts.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 pub(super) fn ratio(part: u64, whole: u64) -> f64 {

@@ -1,4 +1,4 @@
-//! The stock collector and hardprune on an S3 server whose every request takes 20 ms, as it does on real ones: a check of
+//! The stock collectors and hardprune on an S3 server whose every request takes 20 ms, as it does on real ones: a check of
 //! 1,000 images.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use super::measure::{Series, measure};
 use super::s3::config;
 use super::verdict::{Comparison, Findings};
 use super::{Effort, FILTER_SEED};
-use crate::docker_registry::{collector, eligible};
+use crate::docker_registry::eligible;
 use crate::generate::generate;
 use crate::program::Hardprune;
 use crate::s3_server::{S3Options, S3Server};
@@ -40,7 +40,7 @@ pub fn measure_stock_latency(effort: &Effort) -> Result<Findings> {
         );
         Ok(())
     };
-    let (mut stock, mut product) = (Series::default(), Series::default());
+    let (mut stock, mut product) = (effort.series_of_stock(), Series::default());
     for round in 1..=effort.few_rounds {
         eprintln!("S3 with latency, check: round {round} of {}", effort.few_rounds);
         let candidates = folder.path().join("candidates");
@@ -55,12 +55,19 @@ pub fn measure_stock_latency(effort: &Effort) -> Result<Findings> {
         prove(&read_candidates(&candidates)?)?;
         product.add(&run);
     }
-    server.reset_counters();
-    eprintln!("S3 with latency, check, stock collector: once");
-    let run = measure(collector(&config(&server), folder.path(), true, false)?)?;
-    let requests = server.counters().requests();
-    prove(&eligible(&run.stdout))?;
-    stock.add(&run);
+    let mut notes = Vec::new();
+    for (collector, series) in &mut stock {
+        let version = collector.version()?;
+        eprintln!("S3 with latency, check, stock collector {version}: once");
+        server.reset_counters();
+        let run = measure(collector.command(&config(&server), folder.path(), true, false)?)?;
+        let requests = server.counters().requests();
+        prove(&eligible(&run.stdout))?;
+        series.add(&run);
+        notes.push(format!(
+            "The stock collector {version} made {requests} requests, one after another."
+        ));
+    }
     Ok(Findings {
         id: "stock-latency",
         registry: format!(
@@ -71,15 +78,13 @@ pub fn measure_stock_latency(effort: &Effort) -> Result<Findings> {
             truth.orphans.len(),
             truth.objects
         ),
-        comparisons: vec![Comparison {
-            what: "check, one process, 64 requests in flight".to_owned(),
+        comparisons: Comparison::with_each(
+            "check, one process, 64 requests in flight",
             stock,
-            product,
-            wanted_ratio: Some(WANTED),
-        }],
-        notes: vec![format!(
-            "The stock collector made {requests} requests, one after another."
-        )],
+            &product,
+            WANTED,
+        )?,
+        notes,
         ..Findings::default()
     })
 }

@@ -1,9 +1,11 @@
 //! What was measured beside what was to be reached.
 
-use std::path::PathBuf;
+use anyhow::Result;
 
-use super::chart::Chart;
+use super::bars::{Bar, Bars, Group};
+use super::chart::Drawing;
 use super::measure::Series;
+use crate::docker_registry::StockCollector;
 
 /// Two programs that did the same, side by side.
 #[derive(Debug, Clone)]
@@ -19,6 +21,28 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// One and the same work, beside each of the stock collectors.
+    ///
+    /// # Errors
+    ///
+    /// A collector that does not say its version.
+    pub fn with_each(
+        what: &str,
+        stock: Vec<(&StockCollector, Series)>,
+        product: &Series,
+        wanted_ratio: f64,
+    ) -> Result<Vec<Self>> {
+        let comparison = |(collector, stock): (&StockCollector, Series)| {
+            Ok(Self {
+                what: format!("{what}, against {}", collector.version()?),
+                stock,
+                product: product.clone(),
+                wanted_ratio: Some(wanted_ratio),
+            })
+        };
+        stock.into_iter().map(comparison).collect()
+    }
+
     /// How many times faster hardprune is, by the medians.
     #[must_use]
     pub fn ratio(&self) -> f64 {
@@ -103,8 +127,8 @@ pub struct Findings {
     pub bounds: Vec<Bound>,
     /// Other figures.
     pub figures: Vec<Figure>,
-    /// Charts, and the names of their files.
-    pub charts: Vec<(PathBuf, Chart)>,
+    /// Charts, beside that of the comparisons.
+    pub charts: Vec<Drawing>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -129,6 +153,33 @@ impl Default for Findings {
 pub const MOST_MEMORY: u64 = 128 << 20;
 
 impl Findings {
+    /// All charts: those that were drawn, and the times of those that were compared.
+    #[must_use]
+    pub fn drawings(&self) -> Vec<Drawing> {
+        let bar = |name: &str, seconds: f64, more: String| Bar {
+            name: name.to_owned(),
+            value: seconds,
+            label: format!("{seconds:.2} s{more}"),
+        };
+        let group = |comparison: &Comparison| Group {
+            name: comparison.what.clone(),
+            bars: vec![
+                bar(self.sides.0, comparison.stock.median_seconds(), String::new()),
+                bar(
+                    self.sides.1,
+                    comparison.product.median_seconds(),
+                    format!(", {:.1} times faster", comparison.ratio()),
+                ),
+            ],
+        };
+        let groups: Vec<_> = self.comparisons.iter().map(group).collect();
+        let compared = (!groups.is_empty()).then(|| {
+            let title = "Seconds, medians";
+            Bars { title, groups }.draw(&format!("{}-compared.svg", self.id))
+        });
+        compared.into_iter().chain(self.charts.iter().cloned()).collect()
+    }
+
     /// Adds the bound on memory, over all of hardprune's runs.
     pub fn bound_memory(&mut self) {
         let most = self

@@ -9,6 +9,7 @@ use hardprune_tests::bench::{
     Effort, bare_delete, document, filesystem, filter, growth, hundred_million, images, machine, memory,
     provider_limit, s3, scale_out, second_run, sim_requests, stock_latency,
 };
+use hardprune_tests::docker_registry::StockCollector;
 
 /// Measures hardprune and the stock collector side by side.
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ struct Arguments {
     /// Where registries are made; on a disk, so that a cold cache can be measured.
     #[arg(long, default_value = "/var/tmp")]
     work_folder: PathBuf,
+    /// Another release's registry program, whose collector is measured beside Debian's; may be repeated.
+    #[arg(long, value_name = "PROGRAM")]
+    also_against: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,18 +70,21 @@ impl Part {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let effort = if arguments.quick {
+    let mut effort = if arguments.quick {
         Effort::quick(arguments.work_folder)
     } else {
         Effort::full(arguments.work_folder)
     };
+    effort
+        .stock
+        .extend(arguments.also_against.into_iter().map(StockCollector::at));
     let (command, path) = if arguments.quick {
         ("make bench BENCH_ARGUMENTS=--quick", "target/benchmarks.md")
     } else {
         ("make bench", "docs/benchmarks.md")
     };
     let path = Path::new(path);
-    let machine = machine::describe(&effort.work_folder);
+    let machine = machine::describe(&effort)?;
     let Some(only) = arguments.only else {
         let parts = Part::value_variants().iter();
         let all = parts

@@ -36,7 +36,7 @@ enum Backend {
 /// Where an S3 registry keeps its objects.
 #[derive(Debug, Clone)]
 pub struct S3Settings {
-    /// `http://127.0.0.1:<port>`; with an endpoint given, the driver addresses buckets by path.
+    /// `http://127.0.0.1:<port>`; buckets are addressed by path.
     pub endpoint: String,
     /// The bucket; it must exist.
     pub bucket: String,
@@ -109,6 +109,8 @@ impl RegistryConfig {
                 "bucket": s3.bucket,
                 "rootdirectory": s3.root_directory,
                 "secure": false,
+                // 2.8.2 does so wherever an endpoint is given.
+                "forcepathstyle": true,
                 "v4auth": true,
             }}),
         };

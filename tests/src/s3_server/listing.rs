@@ -45,7 +45,6 @@ pub(super) fn list_page(content: &Content, query: &ListQuery<'_>) -> Page {
         return page;
     }
     let mut from = first_bound(query);
-    let mut last = None;
     loop {
         // A common prefix is found at its first key; the scan then starts again behind its last one.
         let mut found_prefix = None;
@@ -55,14 +54,13 @@ pub(super) fn list_page(content: &Content, query: &ListQuery<'_>) -> Page {
             }
             if page.keys.len() + page.common_prefixes.len() == query.max_keys {
                 page.is_truncated = true;
-                page.next = last.take();
+                page.next = page.last().map(str::to_owned);
                 return ControlFlow::Break(());
             }
             if let Some(common) = common_prefix(key, query) {
                 found_prefix = Some(common.to_owned());
                 return ControlFlow::Break(());
             }
-            last = Some(key.to_owned());
             page.keys.push(ListedKey {
                 key: key.to_owned(),
                 size: listed.size,
@@ -72,7 +70,6 @@ pub(super) fn list_page(content: &Content, query: &ListQuery<'_>) -> Page {
             ControlFlow::Continue(())
         });
         let Some(common) = found_prefix else { return page };
-        last = Some(common.clone());
         let behind = behind_prefix(&common);
         page.common_prefixes.push(common);
         match behind {
@@ -83,6 +80,12 @@ pub(super) fn list_page(content: &Content, query: &ListQuery<'_>) -> Page {
 }
 
 impl Page {
+    /// The greatest key or common prefix.
+    fn last(&self) -> Option<&str> {
+        let key = self.keys.last().map(|listed| listed.key.as_str());
+        key.max(self.common_prefixes.last().map(String::as_str))
+    }
+
     /// Makes the page a wrong one; effects that are not about listings change nothing.
     pub(super) fn spoil(&mut self, effect: &Effect, prefix: &str) {
         match effect {

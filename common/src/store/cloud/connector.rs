@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::header::DATE;
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -26,6 +26,8 @@ use crate::store::{RequestCounter, RequestCounts, StoreError, Versioning};
 
 /// No more of an answer that refuses is read.
 const LONGEST_REFUSAL: usize = 64 * 1024;
+/// Room that is made at once for what an answer announces: a page of a listing.
+const MOST_ROOM_MADE: usize = 1 << 20;
 
 /// Signs requests with the store's credentials.
 #[async_trait]
@@ -295,7 +297,11 @@ impl Connector {
         } else {
             LONGEST_REFUSAL
         };
-        let (body, complete) = timeout_at(deadline, collect(body, longest))
+        let announced = parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let (body, complete) = timeout_at(deadline, collect(body, announced, longest))
             .await
             .map_err(|_| NoAnswer::Lost("the answer did not end in time".to_owned()))??;
         Ok(Answer {
@@ -337,9 +343,15 @@ impl Connector {
 }
 
 /// Reads at most `longest` bytes of a body, and whether they are all of it. A body that was cut is an error.
-async fn collect(body: HttpResponseBody, longest: usize) -> Result<(Bytes, bool), NoAnswer> {
+async fn collect(
+    body: HttpResponseBody,
+    announced: Option<usize>,
+    longest: usize,
+) -> Result<(Bytes, bool), NoAnswer> {
     let mut stream = body.bytes_stream();
-    let mut bytes = BytesMut::new();
+    // What a server announces it need not send.
+    let room = announced.unwrap_or_default().min(longest).min(MOST_ROOM_MADE);
+    let mut bytes = BytesMut::with_capacity(room);
     while let Some(piece) = stream.next().await {
         let piece = piece
             .map_err(|error| NoAnswer::Lost(format!("the answer was cut short ({})", describe(&error))))?;
