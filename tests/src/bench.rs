@@ -23,6 +23,7 @@ pub mod sim_requests;
 mod simulated;
 pub mod stock_latency;
 pub mod verdict;
+pub mod worker_memory;
 
 use std::path::PathBuf;
 

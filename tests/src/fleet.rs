@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hardprune_common::nats::{self, Credentials, Nats, Settings};
 
 use crate::nats_server::{NatsOptions, NatsServer};
-use crate::program::built_program;
+use crate::program::{Hardprune, built_program};
 use crate::scene::Scene;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -58,20 +58,7 @@ impl Fleet {
     ///
     /// A server that refuses.
     pub fn set_up(&self) -> Result<()> {
-        let settings = Settings {
-            servers: self.nats.url(),
-            credentials: Credentials::None,
-            ca: None,
-            client_certificate: None,
-            name: "hardprune's tests".to_owned(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let nats = Nats::connect(&settings).await?;
-            Ok(nats::set_up(&nats, 1).await?)
-        })
+        set_up(&self.nats)
     }
 
     /// The options that make a coordinator hand out its tasks here, before others.
@@ -116,20 +103,7 @@ impl Fleet {
         let number = self.started.get();
         self.started.set(number + 1);
         let log = self.scene.folder().join(format!("worker-{number}.log"));
-        let out = File::create(&log)?;
-        let mut command = Command::new(built_program("hardprune-worker")?);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(self.scene.program.environment())
-            .env("FAILPOINTS", failpoints)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out);
-        Ok(Worker {
-            child: command.spawn().context("starting hardprune-worker")?,
-            log,
-        })
+        Worker::start(&self.scene.program, log, failpoints, arguments)
     }
 
     /// Starts so many workers.
@@ -142,6 +116,28 @@ impl Fleet {
     }
 }
 
+/// Makes the streams that a coordinator would make, so that workers can begin before it.
+///
+/// # Errors
+///
+/// A server that refuses.
+pub fn set_up(server: &NatsServer) -> Result<()> {
+    let settings = Settings {
+        servers: server.url(),
+        credentials: Credentials::None,
+        ca: None,
+        client_certificate: None,
+        name: "hardprune's tests".to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let nats = Nats::connect(&settings).await?;
+        Ok(nats::set_up(&nats, 1).await?)
+    })
+}
+
 /// A worker's process. Ended with this value.
 #[derive(Debug)]
 pub struct Worker {
@@ -150,6 +146,28 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Starts one in the environment of a coordinator's program.
+    ///
+    /// # Errors
+    ///
+    /// A program that was not built.
+    pub fn start(program: &Hardprune, log: PathBuf, failpoints: &str, arguments: &[&str]) -> Result<Self> {
+        let out = File::create(&log)?;
+        let mut command = Command::new(built_program("hardprune-worker")?);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(program.environment())
+            .env("FAILPOINTS", failpoints)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out);
+        Ok(Self {
+            child: command.spawn().context("starting hardprune-worker")?,
+            log,
+        })
+    }
+
     /// Sends it a signal: `TERM`, `STOP`, `CONT`.
     ///
     /// # Errors

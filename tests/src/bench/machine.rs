@@ -13,7 +13,6 @@ use crate::docker_registry::StockCollector;
 /// # Errors
 ///
 /// A stock collector that does not say its version.
-#[must_use]
 pub fn describe(effort: &Effort) -> Result<Vec<(&'static str, String)>> {
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     let stock: Result<Vec<String>> = effort.stock.iter().map(StockCollector::version).collect();

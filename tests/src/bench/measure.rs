@@ -37,13 +37,13 @@ pub fn measure(mut command: Command) -> Result<Measured> {
     command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     let started = Instant::now();
     let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
-    let folder = format!("/proc/{}", child.id());
+    let id = child.id();
     let (ended, waits) = channel::<()>();
     let watch = thread::spawn(move || {
         let (mut peak, mut processor) = (0, Duration::ZERO);
         loop {
-            peak = peak.max(peak_bytes(&format!("{folder}/status")).unwrap_or(0));
-            processor = processor.max(processor_time(&format!("{folder}/stat")).unwrap_or_default());
+            peak = peak.max(peak_bytes(id).unwrap_or(0));
+            processor = processor.max(processor_time(id).unwrap_or_default());
             if waits.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
                 return (peak, processor);
             }
@@ -67,16 +67,16 @@ pub fn measure(mut command: Command) -> Result<Measured> {
 
 /// The most memory that a process has had resident so far (`VmHWM`), in bytes.
 #[must_use]
-pub fn peak_bytes(status_file: &str) -> Option<u64> {
-    let status = fs::read_to_string(status_file).ok()?;
+pub fn peak_bytes(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
 
 /// The time of a process on processors (`utime` and `stime`, proc(5)), to a hundredth of a second.
-fn processor_time(stat_file: &str) -> Option<Duration> {
-    let stat = fs::read_to_string(stat_file).ok()?;
+fn processor_time(process: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is a name in brackets, which may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut ticks = rest.split_whitespace().skip(11).map(str::parse::<u64>);

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Effort;
 use super::chart::{Chart, Line};
-use super::simulated::{Simulation, count, mebibytes, shape_of};
+use super::simulated::{Outcome, Simulation, count, mebibytes, shape_of};
 use super::verdict::{Figure, Findings};
 use crate::s3_server::S3Options;
 use crate::simulator::SimulatedShape;
@@ -30,9 +30,15 @@ pub fn measure_memory(effort: &Effort) -> Result<Findings> {
     };
     let (mut peaks, mut points) = (Vec::new(), Vec::new());
     // Each repository is judged as a whole then, and each tag's link is read.
-    check(effort, UNTAGGED_REFERENCES, &["--delete-untagged"], &mut findings)?;
-    for references in REFERENCES {
-        let (live, peak) = check(effort, references, &[], &mut findings)?;
+    let untagged = simulation(effort, UNTAGGED_REFERENCES)?;
+    let what = format!("{} with --delete-untagged", references(&untagged)?.0);
+    eprintln!("memory: {what}");
+    hold(&what, &untagged.check_untagged()?, &mut findings);
+    for number in REFERENCES {
+        let simulation = simulation(effort, number)?;
+        let (what, live) = references(&simulation)?;
+        eprintln!("memory: {what}");
+        let peak = hold(&what, &simulation.check(&[])?, &mut findings);
         points.push((live as f64 / 1e6, mebibytes(peak)));
         peaks.push(peak);
     }
@@ -65,8 +71,7 @@ pub fn measure_memory(effort: &Effort) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Checks a registry of so many references. Returns how many they are, and the peak memory in bytes.
-fn check(effort: &Effort, references: u64, options: &[&str], findings: &mut Findings) -> Result<(u64, u64)> {
+fn simulation(effort: &Effort, references: u64) -> Result<Simulation> {
     let references = references / effort.scale;
     // A twentieth of all blobs are orphans. Few manifests: it is references that memory could grow with.
     let blobs = references * 20 / 19;
@@ -75,17 +80,27 @@ fn check(effort: &Effort, references: u64, options: &[&str], findings: &mut Find
         young: 0.0,
         ..shape_of(blobs).with_manifests(blobs / 50)
     };
-    let simulation = Simulation::start(&effort.work_folder, shape, S3Options::default())?;
+    Simulation::start(&effort.work_folder, shape, S3Options::default())
+}
+
+/// How many references a registry has, for people and as a number.
+fn references(simulation: &Simulation) -> Result<(String, u64)> {
     let live = simulation.simulated()?.expected().live;
-    let what = format!("{} references {}", count(live), options.join(" "));
-    eprintln!("memory: {what}");
-    let run = simulation.check(options)?.run;
-    let peak = run.peak_bytes;
+    Ok((format!("{} references", count(live)), live))
+}
+
+/// Notes the peak memory of a run, in bytes.
+fn hold(what: &str, outcome: &Outcome, findings: &mut Findings) -> u64 {
+    let peak = outcome.run.peak_bytes;
     findings.figures.push(Figure::held(
-        what.trim_end(),
-        format!("{} MiB, in {:.0} s", peak >> 20, run.elapsed.as_secs_f64()),
+        what,
+        format!(
+            "{} MiB, in {:.0} s",
+            peak >> 20,
+            outcome.run.elapsed.as_secs_f64()
+        ),
         format!("at most {} MiB", MOST_BYTES >> 20),
         peak <= MOST_BYTES,
     ));
-    Ok((live, peak))
+    peak
 }

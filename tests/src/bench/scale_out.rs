@@ -124,9 +124,7 @@ fn run(fleet: &Fleet, contents: &Contents, workers: usize) -> Result<Took> {
     let after = fleet.scene.inventory()?;
     prove_deleted(&fleet.scene.truth, &fleet.scene.start, &after, true)?;
     fleet.scene.check_accounts(&report)?;
-    let peaks = started
-        .iter()
-        .filter_map(|worker| peak_bytes(&format!("/proc/{}/status", worker.id())));
+    let peaks = started.iter().filter_map(|worker| peak_bytes(worker.id()));
     let worker_bytes = peaks.max().unwrap_or(0);
     // What the run kept is not the next one's.
     fs::remove_dir_all(fleet.scene.state().join("hardprune"))?;

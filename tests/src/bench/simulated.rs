@@ -1,5 +1,6 @@
 //! Runs of hardprune on simulated registries, each held against the truth that is known by construction.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -42,11 +43,28 @@ impl Simulation {
             simulated: Some(shape),
             ..options
         })?;
-        Ok(Self {
+        let simulation = Self {
             program: Hardprune::new()?.on_s3(&server),
             server,
             folder: tempfile::tempdir_in(work_folder)?,
-        })
+        };
+        // A worker that begins before its coordinator looks for it.
+        fs::create_dir(simulation.state())?;
+        Ok(simulation)
+    }
+
+    /// What it is pruned as.
+    pub fn bucket(&self) -> String {
+        format!("s3://{}", self.server.bucket())
+    }
+
+    /// Where runs are kept.
+    pub fn state(&self) -> String {
+        self.folder().join("state").display().to_string()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn simulated(&self) -> Result<&Simulated> {
@@ -69,6 +87,17 @@ impl Simulation {
         Ok(outcome)
     }
 
+    /// Runs a check with `--delete-untagged`, which must find what is to be found in any case, and may find more.
+    pub fn check_untagged(&self) -> Result<Outcome> {
+        let outcome = self.run("check", &["--delete-untagged"])?;
+        let expected = self.simulated()?.expected();
+        let orphaned = figure(&outcome.report, "/blobs/orphaned")?;
+        let kept = expected.orphans.saturating_sub(orphaned);
+        prove_kept_by_chance(&outcome.report, &expected, kept)?;
+        ensure!(outcome.verdict.nothing_is_lost() && outcome.verdict.orphans_gone == 0);
+        Ok(outcome)
+    }
+
     /// Runs a delete, after which everything that should be gone is, and nothing else, and the bytes are exact.
     pub fn delete(&self, options: &[&str]) -> Result<Outcome> {
         let options: Vec<&str> = ["--assume-read-only"].iter().chain(options).copied().collect();
@@ -86,9 +115,8 @@ impl Simulation {
     }
 
     fn run(&self, command: &str, options: &[&str]) -> Result<Outcome> {
-        let bucket = format!("s3://{}", self.server.bucket());
-        let state = self.folder.path().join("state");
-        let (state, spool) = (state.to_string_lossy(), self.folder.path().to_string_lossy());
+        let (bucket, state) = (self.bucket(), self.state());
+        let spool = self.folder().to_string_lossy();
         let mut arguments = vec![command, &bucket, "--output", "json", "--state", &state];
         arguments.extend(["--spool-dir", &spool]);
         arguments.extend(FILTER_SEED);

@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use hardprune_tests::bench::verdict::Findings;
 use hardprune_tests::bench::{
     Effort, bare_delete, document, filesystem, filter, growth, hundred_million, images, machine, memory,
-    provider_limit, s3, scale_out, second_run, sim_requests, stock_latency,
+    provider_limit, s3, scale_out, second_run, sim_requests, stock_latency, worker_memory,
 };
 use hardprune_tests::docker_registry::StockCollector;
 
@@ -40,6 +40,7 @@ enum Part {
     SimRequests,
     Growth,
     Memory,
+    WorkerMemory,
     Filter,
     ProviderLimit,
     BareDelete,
@@ -58,6 +59,7 @@ impl Part {
             Self::SimRequests => sim_requests::measure_sim_requests(effort),
             Self::Growth => growth::measure_growth(effort),
             Self::Memory => memory::measure_memory(effort),
+            Self::WorkerMemory => worker_memory::measure_worker_memory(effort),
             Self::Filter => filter::measure_filter(effort),
             Self::ProviderLimit => provider_limit::measure_provider_limit(effort),
             Self::BareDelete => bare_delete::measure_bare_delete(effort),

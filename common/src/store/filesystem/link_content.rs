@@ -19,10 +19,10 @@ pub(super) fn look_inside(folder: &OwnedFd, name: &CStr) -> Option<(Stat, String
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size > LONGEST_LINK {
         return None;
     }
-    let mut bytes = [0; LONGEST_LINK as usize];
+    let mut bytes = vec![0; usize::try_from(size).ok()?];
     let length = read(&file, &mut bytes).ok()?;
     // One that is written this very moment may have any content.
-    (length as u64 == size).then(|| (stat, hex::encode(Md5::digest(&bytes[..length]))))
+    (length == bytes.len()).then(|| (stat, hex::encode(Md5::digest(&bytes))))
 }
 
 #[cfg(test)]
