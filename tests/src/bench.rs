@@ -7,6 +7,7 @@ pub mod bare_delete;
 pub mod bars;
 pub mod chart;
 pub mod document;
+pub mod drawing;
 pub mod filesystem;
 pub mod filter;
 pub mod growth;

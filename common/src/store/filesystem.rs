@@ -9,6 +9,7 @@ mod delete;
 mod empty_folders;
 mod kind;
 mod link_content;
+mod read_entries;
 mod walk;
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{COLOURS, Drawing, escape};
+use super::drawing::{COLOURS, Drawing, escape, head};
 
 /// Groups of bars.
 #[derive(Debug, Clone)]
@@ -33,7 +33,6 @@ pub struct Bar {
     pub label: String,
 }
 
-const WIDTH: f64 = 640.0;
 const BEGIN: f64 = 110.0;
 /// The longest bar ends here, so that its label has room.
 const END: f64 = 480.0;
@@ -50,13 +49,7 @@ impl Bars {
         let groups = u32::try_from(self.groups.len()).map_or(0.0, f64::from);
         let rows = u32::try_from(rows).map_or(0.0, f64::from);
         let height = TOP + groups * HEADING + rows * STEP + 10.0;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-             <text x=\"{}\" y=\"24\" text-anchor=\"middle\" font-size=\"15\">{}</text>\n",
-            WIDTH / 2.0,
-            self.title
-        );
+        let mut svg = head(self.title, height);
         let mut y = TOP;
         for group in &self.groups {
             let _ = writeln!(
@@ -90,12 +83,7 @@ impl Bars {
                 y += STEP;
             }
         }
-        svg.push_str("</svg>\n");
-        Drawing {
-            file: file.to_owned(),
-            title: self.title,
-            svg,
-        }
+        Drawing::of(file, self.title, svg)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::drawing::{COLOURS, Drawing, WIDTH, head};
+
 /// A chart.
 #[derive(Debug, Clone)]
 pub struct Chart {
@@ -15,17 +17,6 @@ pub struct Chart {
     pub lines: Vec<Line>,
 }
 
-/// A picture, ready to be written beside the document that shows it.
-#[derive(Debug, Clone)]
-pub struct Drawing {
-    /// Its file's name.
-    pub file: String,
-    /// What it shows.
-    pub title: &'static str,
-    /// The file's content.
-    pub svg: String,
-}
-
 /// Points that belong together.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -35,10 +26,8 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 const MARGIN: f64 = 60.0;
-pub(super) const COLOURS: [&str; 4] = ["#1f6feb", "#d1242f", "#1a7f37", "#9a6700"];
 const STEPS: u32 = 5;
 
 impl Chart {
@@ -50,13 +39,7 @@ impl Chart {
         let (right, top) = (most(|point| point.0), most(|point| point.1));
         let x = |value: f64| MARGIN + value / right * (WIDTH - 2.0 * MARGIN);
         let y = |value: f64| HEIGHT - MARGIN - value / top * (HEIGHT - 2.0 * MARGIN);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-             <text x=\"{}\" y=\"24\" text-anchor=\"middle\" font-size=\"15\">{}</text>\n",
-            WIDTH / 2.0,
-            self.title
-        );
+        let mut svg = head(self.title, HEIGHT);
         for step in 0..=STEPS {
             let share = f64::from(step) / f64::from(STEPS);
             let (across, up) = (right * share, top * share);
@@ -105,18 +88,8 @@ impl Chart {
                 line.name
             );
         }
-        svg.push_str("</svg>\n");
-        Drawing {
-            file: file.to_owned(),
-            title: self.title,
-            svg,
-        }
+        Drawing::of(file, self.title, svg)
     }
-}
-
-/// Text as it stands in XML.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 /// The next round number: 1, 2 or 5 and zeros.

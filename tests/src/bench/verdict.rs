@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::bars::{Bar, Bars, Group};
-use super::chart::Drawing;
+use super::drawing::Drawing;
 use super::measure::Series;
 use crate::docker_registry::StockCollector;
 

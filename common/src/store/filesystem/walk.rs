@@ -3,23 +3,19 @@
 //! A key's order is that of its bytes, so a folder `a` sorts as `a/`: after `a-b`, before `a0`. One folder's names are
 //! held in memory at a time for each level, never the tree's.
 
-use std::ffi::CString;
 use std::io::{self, ErrorKind};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, open, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, open, openat, statat};
 use rustix::io::Errno;
 
+use super::read_entries::{Entry, NamesBuffer, folder_flags, names_buffer, read_entries};
 use super::{FilesystemStore, PAGE, kind, link_content};
 use crate::digest::Algorithm;
 use crate::layout::{self, RepositoryEntry};
 use crate::store::{FolderPage, Glimpse, ListRange, ListedObject, RequestKind, StoreError, Wanted};
-
-/// Names of a folder are read through a buffer of this many bytes.
-const NAMES_BUFFER: usize = 32 * 1024;
 
 type Send<'s, T> = &'s mut dyn FnMut(Result<Vec<T>, StoreError>) -> bool;
 
@@ -119,14 +115,6 @@ struct Folder<'f> {
     only_names: bool,
     /// Its folders are tags, of which the names will do.
     names_tags: bool,
-}
-
-/// One name in a folder.
-struct Entry {
-    name: CString,
-    is_folder: bool,
-    is_link: bool,
-    kind: FileType,
 }
 
 impl Walk<'_> {
@@ -386,82 +374,10 @@ fn listed(key: String, stat: &Stat, exact: bool) -> ListedObject {
     }
 }
 
-fn folder_flags() -> OFlags {
-    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
-}
-
 fn modified(stat: &Stat) -> Timestamp {
     let nanoseconds = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
     // A time that cannot be expressed is taken for a late one: what has it is young, and kept (R1).
     Timestamp::new(stat.st_mtime, nanoseconds).unwrap_or(Timestamp::MAX)
-}
-
-/// Where the kernel writes the names of a folder.
-type NamesBuffer = Box<[MaybeUninit<u8>]>;
-
-fn names_buffer() -> NamesBuffer {
-    Box::new_uninit_slice(NAMES_BUFFER)
-}
-
-/// Reads a folder's names, in the order of the keys below them.
-fn read_entries(
-    store: &FilesystemStore,
-    fd: &OwnedFd,
-    key: &str,
-    names: &mut NamesBuffer,
-) -> Result<Vec<Entry>, StoreError> {
-    store.requests.add(RequestKind::List, 1);
-    let error = |error: Errno| store.error("list", key, error.into());
-    let mut entries = Vec::new();
-    // Read straight from the folder at hand: opening it a second time would cost as much as reading it.
-    let mut folder = RawDir::new(fd, names);
-    while let Some(entry) = folder.next() {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(Errno::INTR) => continue,
-            // Removed since it was opened.
-            Err(Errno::NOENT) => break,
-            Err(errno) => return Err(error(errno)),
-        };
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let mut kind = entry.file_type();
-        if kind == FileType::Unknown {
-            match statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => kind = FileType::from_raw_mode(stat.st_mode),
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(error(errno)),
-            }
-        }
-        let is_link = kind == FileType::Symlink;
-        let is_folder = match statat_if(is_link, fd, name) {
-            Some(target) => target == FileType::Directory,
-            None => kind == FileType::Directory,
-        };
-        entries.push(Entry {
-            name: name.to_owned(),
-            is_folder,
-            is_link,
-            kind,
-        });
-    }
-    entries.sort_unstable_by(|a, b| sort_key(a).cmp(sort_key(b)));
-    Ok(entries)
-}
-
-/// What a symbolic link leads to. `None` where it is none, or leads nowhere.
-fn statat_if(is_link: bool, fd: &OwnedFd, name: &std::ffi::CStr) -> Option<FileType> {
-    let stat = is_link
-        .then(|| statat(fd, name, AtFlags::empty()).ok())
-        .flatten()?;
-    Some(FileType::from_raw_mode(stat.st_mode))
-}
-
-fn sort_key(entry: &Entry) -> impl Iterator<Item = &u8> {
-    let end: &[u8] = if entry.is_folder { b"/" } else { b"" };
-    entry.name.to_bytes().iter().chain(end)
 }
 
 /// Lists what lies directly under a folder, whole.
